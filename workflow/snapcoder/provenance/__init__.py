@@ -1,0 +1,1 @@
+"""Where every file comes from, and whether it is still that file."""

@@ -1,0 +1,1 @@
+"""The edge: one module per rule; it opens files, calls the core, writes files."""

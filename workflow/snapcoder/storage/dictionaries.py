@@ -1,0 +1,129 @@
+"""The trained dictionary as one safetensors file: weights, thresholds, and the stored scales, never folded."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from snapcoder.storage.atomic import atomic_path
+from snapcoder.storage.hashing import canonical_json
+
+
+@dataclass(frozen=True)
+class Dictionary:
+    """A cross-snapshot dictionary over S snapshots of width d with F features, all float32.
+
+    A raw activation a of snapshot s is normalised as x = (a − center[s]) · scale[s]; the shared pre-activation is
+    z = Σ_s x_s · encoder[s] + encoder_bias; feature i is on at snapshot s by `gate`:
+    per_snapshot: z_i · ‖decoder[s, i]‖ > threshold_i;  shared: z_i · sqrt(mean_s ‖decoder[s, i]‖²) > threshold_i for all s.
+    The reconstruction is x̂_s = Σ_i f_i decoder[s, i] + decoder_bias[s].
+
+    encoder [snapshot, model, feature]; decoder [snapshot, feature, model]; encoder_bias [feature];
+    decoder_bias [snapshot, model]; threshold [feature]; scale [snapshot]; center [snapshot, model];
+    steps [snapshot]: training step of each snapshot.
+    """
+
+    encoder: np.ndarray
+    decoder: np.ndarray
+    encoder_bias: np.ndarray
+    decoder_bias: np.ndarray
+    threshold: np.ndarray
+    scale: np.ndarray
+    center: np.ndarray
+    steps: tuple[int, ...]
+    gate: str
+    arm: str
+    layer: int
+
+    @property
+    def n_features(self) -> int:
+        """F."""
+        return int(self.decoder.shape[1])
+
+    def decoder_norms(self) -> np.ndarray:
+        """Return ‖decoder[s, i]‖ in snapshot-normalised units, [snapshot, feature]."""
+        return np.linalg.norm(self.decoder, axis=2)
+
+
+@dataclass(frozen=True)
+class Extension:
+    """An added snapshot's share of a frozen dictionary.
+
+    decoder [feature, model]; decoder_bias [model]; scale (); center [model]; encoder [model, feature] is the
+    snapshot's own encoder term (zeros at level `frozen`): its code is z + x · encoder + encoder_bias, gated by
+    z · ‖decoder[i]‖ > threshold_i (per snapshot) with threshold re-tracked to the base's L0.
+    """
+
+    decoder: np.ndarray
+    decoder_bias: np.ndarray
+    scale: float
+    center: np.ndarray
+    encoder: np.ndarray
+    encoder_bias: np.ndarray
+    threshold: np.ndarray
+    step: int
+    level: str
+    layer: int
+
+
+_TENSORS = ("encoder", "decoder", "encoder_bias", "decoder_bias", "threshold", "scale", "center")
+_EXTENSION = ("decoder", "decoder_bias", "center", "encoder", "encoder_bias", "threshold")
+
+
+def _save(path: str | Path, tensors: dict[str, np.ndarray], facts: Mapping[str, Any]) -> None:
+    # One metadata key: safetensors writes several keys in random order, which would change the file's hash.
+    with atomic_path(path) as part:
+        save_file(tensors, part, metadata={"snapcoder": canonical_json(facts)})
+
+
+def _facts(path: str | Path) -> dict[str, Any]:
+    with safe_open(path, framework="numpy") as file:
+        return dict(json.loads((file.metadata() or {}).get("snapcoder", "{}")))
+
+
+def write_dictionary(path: str | Path, dictionary: Dictionary, provenance: Mapping[str, Any]) -> None:
+    """Write a dictionary atomically."""
+    tensors = {name: np.ascontiguousarray(getattr(dictionary, name), dtype=np.float32) for name in _TENSORS}
+    _save(
+        path,
+        tensors,
+        {
+            "steps": list(dictionary.steps),
+            "gate": dictionary.gate,
+            "arm": dictionary.arm,
+            "layer": dictionary.layer,
+            "provenance": provenance,
+        },
+    )
+
+
+def read_dictionary(path: str | Path) -> Dictionary:
+    """Read a dictionary written by `write_dictionary`."""
+    facts = _facts(path)
+    with safe_open(path, framework="numpy") as file:
+        tensors = {name: file.get_tensor(name) for name in _TENSORS}
+    return Dictionary(
+        **tensors, steps=tuple(facts["steps"]), gate=facts["gate"], arm=facts["arm"], layer=facts["layer"]
+    )
+
+
+def write_extension(path: str | Path, extension: Extension, provenance: Mapping[str, Any]) -> None:
+    """Write an extension atomically."""
+    tensors = {name: np.ascontiguousarray(getattr(extension, name), dtype=np.float32) for name in _EXTENSION}
+    tensors["scale"] = np.array([extension.scale], dtype=np.float32)
+    facts = {"step": extension.step, "level": extension.level, "layer": extension.layer, "provenance": provenance}
+    _save(path, tensors, facts)
+
+
+def read_extension(path: str | Path) -> Extension:
+    """Read an extension written by `write_extension`."""
+    facts = _facts(path)
+    with safe_open(path, framework="numpy") as file:
+        tensors = {name: file.get_tensor(name) for name in _EXTENSION}
+        scale = float(file.get_tensor("scale")[0])
+    return Extension(**tensors, scale=scale, step=facts["step"], level=facts["level"], layer=facts["layer"])

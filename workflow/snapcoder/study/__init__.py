@@ -1,0 +1,1 @@
+"""The validated study: frozen dataclasses with one documented field per setting."""

@@ -1,0 +1,108 @@
+"""Settings of everything that is measured on a trained dictionary."""
+
+from dataclasses import dataclass
+
+from snapcoder.study.field import setting
+
+
+@dataclass(frozen=True)
+class EvolutionSettings:
+    """When a feature counts as present, alive, turned (SCIENCE 1.3, 6.1)."""
+
+    alpha: float = setting(
+        0.5, "Present by norm: norm at least this share of the feature's own maximum.", minimum=0.01, maximum=1.0
+    )
+    consecutive: int = setting(
+        2, "m: snapshots in a row that make an onset (the last snapshot alone counts).", unit="snapshots", minimum=1
+    )
+    rate_floor: float = setting(1e-4, "Alive: firing rate at or above this.", unit="1/token", minimum=0.0, maximum=1.0)
+    baseline_step: int = setting(
+        32, "Onset by firing compares with the rates at snapshots up to this step.", unit="training steps", minimum=0
+    )
+    dense_rate: float = setting(0.1, "Dense: mean firing rate above this.", unit="1/token", minimum=0.0, maximum=1.0)
+    transient_lifetime: float = setting(
+        0.2, "Transient: present in less than this share of snapshots.", minimum=0.0, maximum=1.0
+    )
+    flat_range: float = setting(
+        0.1, "Flat: norm varies by less than this share of its maximum.", minimum=0.0, maximum=1.0
+    )
+    null_draws: int = setting(20, "Random dictionaries behind the dimensionality null.", unit="draws", minimum=2)
+    bootstrap: int = setting(200, "Bootstrap draws behind each interval.", unit="draws", minimum=20)
+    seed: int = setting(0, "Seed of bootstraps and nulls.", minimum=0)
+
+
+@dataclass(frozen=True)
+class BehaviourSettings:
+    """Scoring the snapshots' own next-token predictions."""
+
+    sequences: int = setting(600, "Held-out sequences scored.", unit="sequences", minimum=8)
+    bootstrap: int = setting(200, "Bootstrap draws over documents.", unit="draws", minimum=20)
+    batch_size: int = setting(64, "Sequences per forward pass.", unit="sequences", minimum=1)
+    seed: int = setting(0, "Seed of the choice of sequences and of bootstraps.", minimum=0)
+
+
+@dataclass(frozen=True)
+class PhaseSettings:
+    """Cutting training into phases (SCIENCE 6.5)."""
+
+    max_segments: int = setting(
+        4, "Largest number of segments that BIC may choose.", unit="segments", minimum=1, maximum=8
+    )
+    min_size: int = setting(2, "Fewest snapshots in a segment.", unit="snapshots", minimum=1)
+    bootstrap: int = setting(
+        200, "Draws over documents and features behind the interval of a boundary.", unit="draws", minimum=20
+    )
+    statistical_mi: float = setting(
+        0.1, "Largest information beyond the bigram that still counts as statistical.", unit="nats", minimum=0.0
+    )
+    seed: int = setting(0, "Seed of the bootstrap.", minimum=0)
+
+
+@dataclass(frozen=True)
+class TaskSettings:
+    """Abilities and what carries them."""
+
+    files: tuple[str, ...] = setting(
+        (),
+        "Task files in the JSONL format of sparse feature circuits (docs/definitions.md), beside the built-in ones.",
+        unique=True,
+    )
+    built_in: bool = setting(
+        True, "Make the built-in tasks: agreement pairs mined from held-out text, templates, induction."
+    )
+    max_examples: int = setting(200, "Examples kept per task.", unit="examples", minimum=4)
+    min_examples: int = setting(
+        40, "A task with fewer is dropped, with a row that says so.", unit="examples", minimum=4
+    )
+    ig_steps: int = setting(10, "Points of the integrated-gradients midpoint rule.", unit="points", minimum=1)
+    top_features: int = setting(
+        50, "Features kept per task and snapshot in the attribution table.", unit="features", minimum=1
+    )
+    k_grid: tuple[int, ...] = setting(
+        (0, 1, 2, 5, 10, 20, 50, 100, 200),
+        "Numbers of features ablated; all of them is always added.",
+        unit="features",
+        minimum=0,
+        unique=True,
+    )
+    random_draws: int = setting(5, "Random rankings beside each curve.", unit="draws", minimum=1)
+    bootstrap: int = setting(200, "Bootstrap draws over examples.", unit="draws", minimum=20)
+    seed: int = setting(0, "Seed of examples, random rankings and bootstraps.", minimum=0)
+
+
+@dataclass(frozen=True)
+class FeatureSettings:
+    """What is shown of each feature."""
+
+    top: int = setting(12, "Strongest examples per feature.", unit="examples", minimum=1)
+    quantiles: int = setting(4, "Lower activation bands shown, with two examples each.", unit="bands", minimum=0)
+    context: int = setting(16, "Tokens shown on either side of an example.", unit="tokens", minimum=1)
+    logits: int = setting(8, "Tokens listed as promoted and as suppressed.", unit="tokens", minimum=1)
+
+
+@dataclass(frozen=True)
+class ReportSettings:
+    """The report."""
+
+    title: str = setting("", "Title of the report; empty: made from the study's name.")
+    max_cards: int = setting(2000, "Features that get a card, strongest first.", unit="features", minimum=1)

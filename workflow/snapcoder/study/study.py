@@ -1,0 +1,36 @@
+"""The whole study: one section per room."""
+
+from dataclasses import dataclass
+
+from snapcoder.study.activations import ActivationSettings
+from snapcoder.study.analysis import (
+    BehaviourSettings,
+    EvolutionSettings,
+    FeatureSettings,
+    PhaseSettings,
+    ReportSettings,
+    TaskSettings,
+)
+from snapcoder.study.corpus import CorpusSettings, NgramSettings
+from snapcoder.study.crosscoder import CrosscoderSettings
+from snapcoder.study.field import setting
+from snapcoder.study.snapshots import PretrainSettings, SnapshotSettings
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything that one configuration file says."""
+
+    study: str = setting("default", "Name of the study: results land in results/<study>.")
+    corpus: CorpusSettings = setting(CorpusSettings, "Which text the study reads.")
+    ngrams: NgramSettings = setting(NgramSettings, "The n-gram models that the statistical phase is measured against.")
+    snapshots: SnapshotSettings = setting(SnapshotSettings, "Which snapshots, from where.")
+    pretrain: PretrainSettings = setting(PretrainSettings, "The language model that source: pretrain trains.")
+    activations: ActivationSettings = setting(ActivationSettings, "Which activations are cached.")
+    crosscoder: CrosscoderSettings = setting(CrosscoderSettings, "The dictionary and its training.")
+    evolution: EvolutionSettings = setting(EvolutionSettings, "When a feature counts as present, alive, turned.")
+    behaviour: BehaviourSettings = setting(BehaviourSettings, "Scoring the snapshots' own predictions.")
+    phases: PhaseSettings = setting(PhaseSettings, "Cutting training into phases.")
+    tasks: TaskSettings = setting(TaskSettings, "Abilities and what carries them.")
+    features: FeatureSettings = setting(FeatureSettings, "What is shown of each feature.")
+    report: ReportSettings = setting(ReportSettings, "The report.")

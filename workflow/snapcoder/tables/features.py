@@ -1,0 +1,155 @@
+"""Tables that say what a feature is about: examples, complexity and type, logits (SCIENCE 6.9, 6.10)."""
+
+from snapcoder.storage.tables import Column, TableSchema
+from snapcoder.tables.common import FEATURE, LAYER, STEP
+
+TYPES = ("token", "prev_token", "bigram", "induction", "positional", "contextual", "unclear")
+
+FEATURE_EXAMPLES = TableSchema(
+    "feature_examples",
+    "one example of one feature",
+    ("feature", "kind", "rank"),
+    (
+        LAYER,
+        FEATURE,
+        Column(
+            "kind",
+            "string",
+            "–",
+            "top: strongest rows; quantile: strongest rows of lower activation bands",
+            categories=("top", "quantile"),
+        ),
+        Column("rank", "int16", "–", "order within the kind, from 0", minimum=0),
+        Column("doc", "int32", "index", "document", minimum=0),
+        Column("sequence", "int32", "index", "row of the token table", minimum=0),
+        Column("position", "int32", "tokens", "place in the sequence", minimum=0),
+        Column("act", "float32", "code units", "shared code z", minimum=0),
+        Column("tokens", "list<string>", "–", "the context, token by token"),
+        Column(
+            "acts", "list<float32>", "code units", "shared code on each of these tokens; 0 where silent or not cached"
+        ),
+        Column("focus", "int32", "index", "place of the example's token within `tokens`", minimum=0),
+        Column(
+            "act_by_snapshot",
+            "list<float32>",
+            "code units",
+            "gated code on this row per snapshot, in step order: when it starts to fire on this very context",
+        ),
+    ),
+)
+
+COMPLEXITY = TableSchema(
+    "complexity",
+    "one live feature",
+    ("feature",),
+    (
+        LAYER,
+        FEATURE,
+        Column("n_active", "int64", "tokens", "cached rows on which it fires", minimum=0),
+        Column(
+            "token_entropy",
+            "float32",
+            "bits",
+            "entropy of the current token, weighted by activation",
+            nullable=True,
+            minimum=0,
+        ),
+        Column("top_token", "string", "–", "token that carries most activation", nullable=True),
+        Column(
+            "top_token_share",
+            "float32",
+            "share",
+            "its share of the activation",
+            nullable=True,
+            minimum=0,
+            maximum=1.0001,
+        ),
+        Column(
+            "token_r2",
+            "float32",
+            "–",
+            "R² of predicting z from the current token alone (cross-fitted)",
+            nullable=True,
+            maximum=1.0001,
+        ),
+        Column(
+            "prev_r2",
+            "float32",
+            "–",
+            "R² of predicting z from the previous token alone (cross-fitted)",
+            nullable=True,
+            maximum=1.0001,
+        ),
+        Column(
+            "bigram_r2",
+            "float32",
+            "–",
+            "R² of predicting z from previous and current token (cross-fitted)",
+            nullable=True,
+            maximum=1.0001,
+        ),
+        Column(
+            "position_r2",
+            "float32",
+            "–",
+            "R² of predicting z from the position alone (cross-fitted)",
+            nullable=True,
+            maximum=1.0001,
+        ),
+        Column(
+            "context_need",
+            "float32",
+            "–",
+            "1 − token_r2, clipped to 0..1: what the current token does not explain",
+            nullable=True,
+            minimum=0,
+            maximum=1,
+        ),
+        Column(
+            "bigram_need",
+            "float32",
+            "–",
+            "1 − best of token_r2 and bigram_r2, clipped to 0..1",
+            nullable=True,
+            minimum=0,
+            maximum=1,
+        ),
+        Column(
+            "repeat_score",
+            "float32",
+            "–",
+            "share of activation where the current bigram's first token was followed by the same token earlier in the sequence, minus the base rate",
+            nullable=True,
+        ),
+        Column(
+            "complexity",
+            "int8",
+            "1..5",
+            "rule-based: 1 one token … 5 wide context (docs/definitions.md)",
+            nullable=True,
+            minimum=1,
+            maximum=5,
+        ),
+        Column("type", "string", "–", "rule-based type of detector", categories=TYPES),
+    ),
+)
+
+FEATURE_LOGITS = TableSchema(
+    "feature_logits",
+    "one feature × moment × sign × rank",
+    ("feature", "moment", "sign", "rank"),
+    (
+        LAYER,
+        FEATURE,
+        Column("moment", "string", "–", "snapshot at which the decoder is read", categories=("onset", "final")),
+        STEP,
+        Column("sign", "string", "–", "tokens that it promotes or suppresses", categories=("promotes", "suppresses")),
+        Column("rank", "int16", "–", "order, from 0", minimum=0),
+        Column("token", "string", "–", "token, decoded"),
+        Column(
+            "logit", "float32", "logits per unit code", "W_U · LayerNorm scale · W_dec, centred over the vocabulary"
+        ),
+    ),
+)
+
+ALL = (FEATURE_EXAMPLES, COMPLEXITY, FEATURE_LOGITS)

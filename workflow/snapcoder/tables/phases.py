@@ -1,0 +1,116 @@
+"""Tables about phases of training: metrics per snapshot and the segments they fall into (SCIENCE 6.4, 6.5)."""
+
+from snapcoder.storage.tables import Column, TableSchema
+from snapcoder.tables.common import LAYER, STEP
+
+BEHAVIOUR = TableSchema(
+    "behaviour",
+    "one snapshot × metric of its next-token predictions on held-out text",
+    ("step", "metric"),
+    (
+        STEP,
+        Column(
+            "metric",
+            "string",
+            "–",
+            "loss, KLs to n-gram models (marginal, per context), information measures (docs/definitions.md)",
+        ),
+        Column("value", "float64", "see unit", "estimate over all scored held-out tokens"),
+        Column(
+            "ci_lo",
+            "float64",
+            "see unit",
+            "2.5% bound, bootstrap over documents; missing where no interval is defined",
+            nullable=True,
+        ),
+        Column("ci_hi", "float64", "see unit", "97.5% bound", nullable=True),
+        Column("n", "int64", "tokens", "tokens scored", minimum=1),
+        Column("unit", "string", "–", "unit of value"),
+    ),
+)
+
+PHASE_METRICS = TableSchema(
+    "phase_metrics",
+    "one snapshot × metric",
+    ("metric", "step"),
+    (
+        LAYER,
+        STEP,
+        Column("tokens", "int64", "tokens", "tokens seen in training", nullable=True),
+        Column("metric", "string", "–", "name of the metric (docs/definitions.md)"),
+        Column(
+            "group",
+            "string",
+            "–",
+            "family of the metric",
+            categories=("ngram", "features", "optimiser", "reconstruction", "activations"),
+        ),
+        Column("value", "float64", "see unit", "estimate", nullable=True),
+        Column("ci_lo", "float64", "see unit", "2.5% bound where an interval is defined", nullable=True),
+        Column("ci_hi", "float64", "see unit", "97.5% bound where an interval is defined", nullable=True),
+        Column("n", "int64", "see definition", "tokens or features behind the value", nullable=True),
+        Column("unit", "string", "–", "unit of value"),
+    ),
+)
+
+PHASE_SEGMENTS = TableSchema(
+    "phase_segments",
+    "one segment of one segmentation",
+    ("metric_set", "clock", "segment"),
+    (
+        LAYER,
+        Column(
+            "metric_set",
+            "string",
+            "–",
+            "which metrics were segmented together",
+            categories=("ngram", "features", "joint"),
+        ),
+        Column("clock", "string", "–", "axis along which snapshots are laid out", categories=("log_step",)),
+        Column("n_segments", "int8", "segments", "K chosen by BIC; 1 means that no boundary was found", minimum=1),
+        Column("segment", "int8", "index", "position of the segment, from 0", minimum=0),
+        Column("first_step", "int64", "training steps", "first snapshot in the segment", minimum=0),
+        Column("last_step", "int64", "training steps", "last snapshot in the segment", minimum=0),
+        Column(
+            "break_step",
+            "int64",
+            "training steps",
+            "first snapshot after the boundary that starts this segment; missing for the first",
+            nullable=True,
+        ),
+        Column(
+            "break_lo",
+            "int64",
+            "training steps",
+            "2.5% bound of the boundary, bootstrap over documents and features",
+            nullable=True,
+        ),
+        Column("break_hi", "int64", "training steps", "97.5% bound of the boundary", nullable=True),
+        Column(
+            "break_support",
+            "float64",
+            "share",
+            "bootstrap draws with a boundary within one snapshot of this one",
+            nullable=True,
+            minimum=0,
+            maximum=1,
+        ),
+        Column("sse", "float64", "–", "squared error of the segmentation on z-scored metrics", minimum=0),
+        Column("bic", "float64", "–", "Bayesian information criterion of the chosen segmentation"),
+        Column(
+            "delta_bic_vs_1seg",
+            "float64",
+            "–",
+            "BIC with one segment − BIC chosen; larger: stronger evidence for a boundary",
+        ),
+        Column(
+            "label",
+            "string",
+            "–",
+            "by rule, from the values inside the segment (docs/definitions.md)",
+            categories=("statistical", "transition", "feature", "unlabelled"),
+        ),
+    ),
+)
+
+ALL = (BEHAVIOUR, PHASE_METRICS, PHASE_SEGMENTS)

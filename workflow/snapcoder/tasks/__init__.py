@@ -1,0 +1,1 @@
+"""Abilities, and which features carry them."""
