@@ -206,8 +206,8 @@ def iterate_cache(path: str | Path) -> Iterator[np.ndarray]:
             stored = data[start : start + BLOCK_ROWS]
             if array_sha256(stored).encode() != hashes[index]:
                 raise CacheError(
-                    f"{path}: rows {start}–{start + len(stored) - 1} are not those that were written (checksum differs); "
-                    "delete the file and rerun"
+                    f"{path}: rows {start}–{start + len(stored) - 1} are not those that were written "
+                    "(checksum differs); delete the file and rerun"
                 )
             yield _decode(stored, dtype)
 

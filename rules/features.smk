@@ -1,0 +1,92 @@
+# What each feature is about.
+rule examples:
+    input:
+        codes="<results>/codes/block{layer}.h5",
+        tokens="<results>/corpus/tokens.h5",
+        tokenizer="<results>/corpus/tokenizer.json",
+        dictionary="<results>/crosscoder/block{layer}/dictionary.safetensors",
+        extensions=extensions(".safetensors"),
+        extension_codes=extensions(".codes.h5"),
+    output:
+        table="<results>/tables/block{layer}/feature_examples.parquet",
+        record="<results>/provenance/examples.block{layer}.json",
+    log:
+        "<logs>/examples.block{layer}.log",
+    benchmark:
+        "<benchmarks>/examples.block{layer}.jsonl"
+    conda:
+        "../envs/snapcoder.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime="1h",
+    params:
+        settings=settings("examples"),
+        code=code("examples"),
+    shell:
+        "python -m snapcoder examples --in codes {input.codes} --in tokens {input.tokens}"
+        " --in tokenizer {input.tokenizer} --in dictionary {input.dictionary}"
+        " --in extensions {input.extensions} --in extension_codes {input.extension_codes}"
+        " --out table {output.table}"
+        " --record {output.record} --settings {params.settings:q} --code {params.code} --threads {threads}"
+        " --log {log}"
+
+
+rule complexity:
+    input:
+        codes="<results>/codes/block{layer}.h5",
+        tokens="<results>/corpus/tokens.h5",
+        tokenizer="<results>/corpus/tokenizer.json",
+    output:
+        table="<results>/tables/block{layer}/complexity.parquet",
+        record="<results>/provenance/complexity.block{layer}.json",
+    log:
+        "<logs>/complexity.block{layer}.log",
+    benchmark:
+        "<benchmarks>/complexity.block{layer}.jsonl"
+    conda:
+        "../envs/snapcoder.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime="1h",
+    params:
+        settings=settings("complexity"),
+        code=code("complexity"),
+    shell:
+        "python -m snapcoder complexity --in codes {input.codes} --in tokens {input.tokens}"
+        " --in tokenizer {input.tokenizer}"
+        " --out table {output.table}"
+        " --record {output.record} --settings {params.settings:q} --code {params.code} --threads {threads}"
+        " --log {log}"
+
+
+rule logits:
+    input:
+        dictionary="<results>/crosscoder/block{layer}/dictionary.safetensors",
+        timing="<results>/tables/block{layer}/feature_timing.parquet",
+        tokenizer="<results>/corpus/tokenizer.json",
+        facts=facts(BASE),
+        weights=all_checkpoint_files(),
+    output:
+        table="<results>/tables/block{layer}/feature_logits.parquet",
+        record="<results>/provenance/logits.block{layer}.json",
+    log:
+        "<logs>/logits.block{layer}.log",
+    benchmark:
+        "<benchmarks>/logits.block{layer}.jsonl"
+    conda:
+        "../envs/snapcoder.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime="1h",
+    params:
+        settings=settings("logits"),
+        code=code("logits"),
+    shell:
+        "python -m snapcoder logits --in dictionary {input.dictionary} --in timing {input.timing}"
+        " --in tokenizer {input.tokenizer} --in facts {input.facts} --in weights {input.weights}"
+        " --out table {output.table}"
+        " --record {output.record} --settings {params.settings:q} --code {params.code} --threads {threads}"
+        " --log {log}"

@@ -1,0 +1,211 @@
+"""One tiny study, run for real once; then what changes rerun, what breaks, and what the audit sees."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from conftest import copy_workflow
+
+from snapcoder.provenance.audit import audit_study
+from snapcoder.provenance.embedded import embedded_provenance
+from snapcoder.storage.hashing import file_sha256
+from snapcoder.tables.catalogue import TABLES
+
+pytestmark = pytest.mark.study
+
+AFTER_CROSSCODER = {
+    "codes", "trajectories", "rotation", "dimensionality", "timing", "attribution", "attribution_tables",
+    "phase_metrics", "phase_segments", "examples", "complexity", "logits", "figures", "report", "landing",
+}  # fmt: skip
+BATCH = 'python -m snapcoder.launch --configfile config/config.yaml --cores 2'
+
+
+def launch(workflow, **options):
+    """Run the study as `make` does."""
+    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(workflow.folder / "workflow"), "HOME": str(workflow.folder)}
+    command = [sys.executable, "-m", "snapcoder.launch", "--cores", "2"]
+    return subprocess.Popen(command, cwd=workflow.folder, env=environment, stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT, text=True, **options)  # fmt: skip
+
+
+def run(workflow):
+    process = launch(workflow)
+    output, _ = process.communicate(timeout=900)
+    assert process.returncode == 0, output[-6000:]
+    return output
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The tiny study, complete."""
+    workflow = copy_workflow(tmp_path_factory.mktemp("finished"))
+    output = run(workflow)
+    assert "report is at results/tiny/report/index.html" in output
+    return workflow
+
+
+@pytest.fixture
+def study(finished, tmp_path):
+    """A copy of the complete study that a test may change; Snakemake's records and file times come along."""
+    shutil.copytree(finished.folder, tmp_path / "copy", copy_function=shutil.copy2)
+    return type(finished)(tmp_path / "copy")
+
+
+def content(workflow):
+    """Hashes of everything that must not depend on when or where it was made."""
+    skip = ("logs", "benchmarks", "provenance")
+    return {
+        path.relative_to(workflow.results).as_posix(): file_sha256(path)
+        for path in sorted(workflow.results.rglob("*"))
+        if path.is_file() and path.relative_to(workflow.results).parts[0] not in skip and not path.name.startswith(".")
+    }
+
+
+def test_nothing_reruns(finished):
+    assert finished.plan() == {}
+
+
+def test_every_table_is_declared_filled_and_valid(finished):
+    found = sorted((finished.results / "tables").rglob("*.parquet"))
+    names = {path.stem for path in found}
+    parts = {"behaviour", "behaviour_draws", "task_examples", "extension_metrics"}
+    assert names == set(TABLES) - parts
+    for path in found:
+        table = pq.read_table(path)
+        schema = TABLES[path.stem]
+        assert schema.problems(table) == [], path.stem
+        # a model of 40 steps may have acquired no task: then these are empty, and the quality table says why
+        if path.stem not in ("attribution", "ablation_curves"):
+            assert table.num_rows > 0, path.stem
+
+
+def test_every_file_says_where_it_comes_from(finished):
+    result = audit_study(finished.results)
+    assert result.findings == ()
+    carriers = [p for p in finished.results.rglob("*") if p.suffix in (".parquet", ".h5", ".png") and p.is_file()]
+    assert len(carriers) > 30
+    for path in carriers:
+        assert embedded_provenance(path)["step"], path
+
+
+def test_plain_snakemake_cold_and_without_activation_makes_the_very_same_bytes(finished, tmp_path):
+    again = copy_workflow(tmp_path)
+    again.snakemake()
+    records = list((again.results / "provenance").glob("*.json"))
+    pythons = {json.loads(record.read_text())["run"]["python"] for record in records}
+    assert pythons == {str(Path(sys.executable))}
+    assert content(again) == content(finished)
+
+
+def test_adding_a_snapshot_runs_its_own_jobs_and_the_aggregates_only(study):
+    before = content(study)
+    study.configure(snapshots={"added": [8, 24]})
+    plan = study.plan()
+    for rule in ("activations", "prompts", "attribution", "extension"):
+        own = [wildcards for wildcards in plan[rule] if "step=8" in wildcards or "step=24" in wildcards]
+        assert own == ["layer=0, step=24", "layer=0, step=8"]
+    assert plan["behaviour"] == ["step=24", "step=8"]
+    assert plan["activations"] == plan["prompts"] == plan["extension"]
+    assert not {"corpus", "ngrams", "pretrain", "crosscoder", "codes", "tasks", "complexity"} & set(plan)
+    run(study)
+    after = content(study)
+    untouched = ("corpus/", "snapshots/", "activations/", "crosscoder/", "codes/", "prompts/", "tasks/")
+    assert all(after[name] == before[name] for name in before if name.startswith(untouched))
+    table = pq.read_table(study.results / "tables/block0/feature_trajectory.parquet").to_pandas()
+    assert sorted(table["step"].unique()) == [0, 4, 8, 16, 24, 40]
+    assert set(table.loc[table["added"], "step"]) == {8, 24}
+    assert audit_study(study.results).findings == ()
+
+
+def test_adding_a_layer_reruns_nothing_that_exists(study):
+    study.configure(activations={"layers": [0, 1]})
+    plan = study.plan()
+    assert plan.pop("landing") == [""]
+    assert all("layer=1" in wildcards for jobs in plan.values() for wildcards in jobs), plan
+
+
+def test_reordering_the_snapshots_changes_nothing(study):
+    study.configure(snapshots={"steps": [40, 0, 16, 4]})
+    assert study.plan() == {}
+
+
+def test_replacing_a_snapshot_runs_the_new_one_and_what_depends_on_the_set(study):
+    study.configure(snapshots={"steps": [0, 4, 12, 40]})
+    plan = study.plan()
+    assert plan["activations"] == plan["prompts"] == ["layer=0, step=12"]
+    assert plan["crosscoder"] == ["layer=0"]
+    assert "pretrain" not in plan
+
+
+def test_swapping_two_settings_is_noticed(study):
+    study.configure(crosscoder={"eval_every": 10, "checkpoint_every": 20})
+    assert set(study.plan()) == {"crosscoder", *AFTER_CROSSCODER}
+
+
+def test_a_setting_reruns_what_it_reaches(study):
+    study.configure(evolution={"alpha": 0.4})
+    plan = study.plan()
+    assert "timing" in plan
+    assert not {"crosscoder", "codes", "activations", "behaviour", "prompts"} & set(plan)
+
+
+@pytest.mark.parametrize(
+    "module, edited, reached, spared",
+    [
+        ("figures/style.py", "\n_UNUSED_NUMBER = 1\n", {"figures"}, {"report_never", "timing", "crosscoder"}),
+        ("evolution/timing.py", "\n_UNUSED_NUMBER = 1\n", {"timing"}, {"crosscoder", "trajectories", "rotation"}),
+        ("crosscoder/losses.py", "\n_UNUSED_NUMBER = 1\n", {"crosscoder"}, {"activations", "behaviour", "pretrain"}),
+        ("evolution/timing.py", "\n# a comment\n", set(), {"timing", "report"}),
+    ],
+)
+def test_a_code_edit_reruns_the_stages_that_it_reaches(study, module, edited, reached, spared):
+    file = study.folder / "workflow" / "snapcoder" / module
+    file.write_text(file.read_text() + edited)
+    plan = study.plan()
+    assert reached <= set(plan)
+    assert not spared & set(plan)
+    assert bool(plan) == bool(reached)
+
+
+def test_a_changed_byte_of_a_cache_is_refused_and_named(study):
+    cache = study.results / "activations/block0/step4.h5"
+    data = bytearray(cache.read_bytes())
+    data[len(data) // 2] ^= 1
+    cache.write_bytes(bytes(data))
+    assert [(f.kind, f.path) for f in audit_study(study.results).findings] == [("altered", "activations/block0/step4.h5")]
+    (study.results / "crosscoder/block0/dictionary.safetensors").unlink()
+    process = launch(study)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode != 0
+    assert "step4.h5: was changed after step activations wrote it" in output
+    assert not (study.results / "crosscoder/block0/dictionary.safetensors").exists()
+
+
+def test_killed_at_any_moment_and_started_again_the_study_ends_the_same(finished, tmp_path):
+    again = copy_workflow(tmp_path)
+    delays = (4.0, 7.0, 9.0, 12.0)
+    for delay in delays:
+        process = launch(again, start_new_session=True)
+        time.sleep(delay)
+        kill_session(process)
+    run(again)
+    assert content(again) == content(finished)
+
+
+def kill_session(process):
+    """Kill -9 the run, Snakemake and every job at once, as a power cut would."""
+    import psutil
+
+    victims = [process.pid, *(child.pid for child in psutil.Process(process.pid).children(recursive=True))]
+    for pid in victims:
+        try:
+            psutil.Process(pid).send_signal(signal.SIGKILL)
+        except psutil.NoSuchProcess:
+            continue
+    process.communicate()

@@ -1,0 +1,72 @@
+"""Which settings each step gets: what a rule passes as its one `settings` parameter, and what audit compares with.
+
+A step gets no more than it needs, so that a change in the configuration reruns exactly what it reaches.
+"""
+
+import dataclasses
+from typing import Any
+
+from snapcoder.storage.hashing import canonical_json
+from snapcoder.study.study import Study
+
+_SECTIONS: dict[str, tuple[str, ...]] = {
+    "corpus": ("corpus",),
+    "ngrams": ("ngrams",),
+    "pretrain": ("pretrain",),
+    "activations": ("activations",),
+    "crosscoder": ("crosscoder",),
+    "extension": ("crosscoder",),
+    "trajectories": ("evolution",),
+    "rotation": ("evolution",),
+    "dimensionality": ("evolution",),
+    "timing": ("evolution",),
+    "tasks": ("tasks",),
+    "behaviour": ("behaviour",),
+    "task_performance": ("tasks",),
+    "attribution": ("tasks",),
+    "phase_metrics": ("phases",),
+    "phase_segments": ("phases",),
+    "examples": ("features",),
+    "complexity": ("evolution",),
+    "logits": ("features",),
+    "report": ("report",),
+}
+
+_UNUSED: dict[str, frozenset[str]] = {
+    "corpus": frozenset({"packages", "files"}),  # reach the step as inputs
+    "activations": frozenset({"layers"}),  # one job per layer: adding one must not touch the others
+    "crosscoder": frozenset({"extension"}),
+    "tasks": frozenset({"files", "ig_steps", "top_features", "k_grid", "random_draws", "bootstrap"}),
+    "task_performance": frozenset(
+        {"files", "built_in", "max_examples", "min_examples", "ig_steps", "top_features", "k_grid", "random_draws"}
+    ),
+    "attribution": frozenset({"files", "built_in", "max_examples", "min_examples"}),
+}
+"""Keys of a section that a step does not read; left out, so that changing them does not rerun it."""
+
+
+def step_settings(
+    study: Study, step: str, *, layer: int | None = None, snapshot: int | None = None, **more: Any
+) -> str:
+    """Return the settings of one job as canonical JSON.
+
+    `layer` and `snapshot` (a training step) are those of the job; `more` are further plain values.
+    """
+    chosen: dict[str, Any] = {}
+    for name in _SECTIONS.get(step, ()):
+        section = dataclasses.asdict(getattr(study, name))
+        chosen[name] = {key: value for key, value in section.items() if key not in _UNUSED.get(step, ())}
+    if layer is not None:
+        chosen["layer"] = layer
+    if snapshot is not None:
+        chosen["step"] = snapshot
+    if step in ("pretrain", "snapshot"):
+        chosen["fixed_batch"] = study.snapshots.fixed_batch
+    if step == "snapshot":
+        chosen["folder"] = study.snapshots.local.pattern.replace("{step}", str(snapshot))
+        chosen["tokens_per_step"] = study.snapshots.local.tokens_per_step
+    if step == "integrity":
+        chosen["added"] = sorted(study.snapshots.added)
+    if step in ("figures", "report", "landing"):
+        chosen["study"] = study.study
+    return canonical_json({**chosen, **more})
