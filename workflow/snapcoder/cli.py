@@ -112,8 +112,16 @@ def _trace(options: argparse.Namespace) -> int:
 
 def _feature(options: argparse.Namespace) -> int:
     from snapcoder.report.card_text import feature_card
+    from snapcoder.storage.tables import read_table
 
-    print(feature_card(options.study, options.feature, layer=options.layer))
+    folders = sorted((options.study / "tables").glob("block*" if options.layer is None else f"block{options.layer}"))
+    if len(folders) != 1:
+        found = ", ".join(folder.name for folder in folders) or "none"
+        raise ValueError(f"{options.study}: need exactly one layer, found {found}; run the study or give --layer")
+    tables = {path.stem: read_table(path) for path in folders[0].glob("*.parquet")}
+    if not {"feature_timing", "feature_trajectory"} <= tables.keys():
+        raise ValueError(f"{folders[0]}: the feature tables are not there yet; run the study to its end")
+    print(feature_card(tables, options.feature))
     return 0
 
 

@@ -81,7 +81,7 @@ def _tree(file: Path) -> ast.Module:
     return _parsed(file, file.stat().st_mtime_ns)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _parsed(file: Path, _mtime: int) -> ast.Module:
     tree = ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
     for node in ast.walk(tree):
@@ -96,6 +96,6 @@ def _parsed(file: Path, _mtime: int) -> ast.Module:
     return tree
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _normal_form(file: Path, mtime: int) -> str:
     return hashlib.sha256(ast.dump(_parsed(file, mtime)).encode()).hexdigest()

@@ -22,7 +22,10 @@ from typing import Any
 from snapcoder.storage.hashing import file_sha256, json_sha256
 
 SCHEMA = 1
-_SOFTWARE = ("snapcoder", "torch", "transformers", "tokenizers", "safetensors", "numpy", "scipy", "pandas", "pyarrow", "h5py", "ruptures", "matplotlib", "seaborn", "snakemake")  # fmt: skip
+_SOFTWARE = (
+    "snapcoder", "torch", "transformers", "tokenizers", "safetensors", "numpy", "scipy", "pandas", "pyarrow", "h5py",
+    "ruptures", "matplotlib", "seaborn", "snakemake",
+)  # fmt: skip
 
 
 class ProvenanceError(ValueError):

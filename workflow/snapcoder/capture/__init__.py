@@ -1,0 +1,1 @@
+"""From token tables to activation rows that are aligned over all snapshots."""
