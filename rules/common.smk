@@ -2,6 +2,7 @@
 import sys
 from pathlib import Path
 
+from snapcoder.figures.catalogue import FIGURES
 from snapcoder.provenance.fingerprint import step_fingerprint
 from snapcoder.study.load import StudyError, load_study
 from snapcoder.study.settings import step_settings

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging as transformers_logging
@@ -28,32 +29,50 @@ class _Reached(Exception):
 def load(folder: str | Path, *, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
     """Load a Hugging Face checkpoint from a local folder, in evaluation mode.
 
-    Only safetensors are read, no code of the checkpoint runs. Raises ValueError in one line when it cannot be loaded.
+    Only safetensors are read, no code of the checkpoint runs. Raises ValueError in one line when it cannot be loaded,
+    and when a weight is missing or has another shape (transformers would silently fill it with random numbers).
     """
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
             dtype=dtype,
             attn_implementation="eager",
+            output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:300]
         raise ValueError(
-            f"{folder}: not a checkpoint that can be loaded ({' '.join(str(error).split())[:300]})"
+            f"{folder}: not a checkpoint that can be loaded ({reason}); write or fetch it again"
         ) from error
+    model, report = loaded
+    incomplete = sorted(str(name) for name in [*report["missing_keys"], *report["mismatched_keys"]])
+    if incomplete:
+        raise ValueError(
+            f"{folder}: {len(incomplete)} weights are missing or have another shape, first {incomplete[0]}; "
+            "save the whole language model with its output head"
+        )
     return model.eval().requires_grad_(False)
 
 
 def blocks(model: nn.Module) -> nn.ModuleList:
-    """Return the model's decoder blocks: the one ModuleList with as many items as the configuration has layers."""
+    """Return the model's decoder blocks: the one ModuleList with as many items as the configuration has layers.
+
+    Lists inside another candidate (the experts of a block, say) do not count. Raises ValueError when it is not unique.
+    """
     n_layers = int(model.config.num_hidden_layers)  # type: ignore[union-attr, arg-type]
-    found = [module for module in model.modules() if isinstance(module, nn.ModuleList) and len(module) == n_layers]
+    found: dict[str, nn.ModuleList] = {}
+    for name, module in model.named_modules():  # outer modules come before the inner ones
+        inside = any(name.startswith(f"{outer}.") for outer in found)
+        if isinstance(module, nn.ModuleList) and len(module) == n_layers and not inside:
+            found[name] = module
     if len(found) != 1:
-        name = type(model).__name__
-        raise ValueError(f"{name}: {len(found)} module lists of {n_layers} blocks; this architecture is not supported")
-    return found[0]
+        raise ValueError(
+            f"{type(model).__name__}: {len(found)} module lists of {n_layers} blocks; this architecture is not supported"
+        )
+    return next(iter(found.values()))
 
 
 def block_output(output: Any) -> Tensor:

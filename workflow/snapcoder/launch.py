@@ -7,6 +7,7 @@ Equal to `snakemake --cores all --rerun-incomplete`, plus: a lock that dies with
 import argparse
 import fcntl
 import os
+import re
 import subprocess
 import sys
 import time
@@ -45,11 +46,41 @@ def _run(options: argparse.Namespace, root: Path) -> int:
     command = [sys.executable, "-m", "snakemake", "--cores", options.cores, "--rerun-incomplete", "--nolock"]
     command += ["--configfile", str(options.configfile), "--quiet", "rules", *options.more]
     with warm_server(enabled=not options.cold) as environment:
-        status = subprocess.run(command, env={**os.environ, **environment}).returncode
+        process = subprocess.Popen(
+            command, env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        status = _follow(process)
     report = root / "report" / "index.html"
     if status == 0 and report.is_file() and "--dry-run" not in options.more and "-n" not in options.more:
         sys.stdout.write(f"\nThe report is at {report} (open it in a browser). {time.time() - started:.0f} s.\n")
     return status
+
+
+def _follow(process: "subprocess.Popen[str]") -> int:
+    """Show Snakemake's output with one line per finished job, and return its exit status."""
+    assert process.stdout is not None
+    rule = ""
+    try:
+        for line in process.stdout:
+            finished = re.match(r"Finished jobid: \d+ \(Rule: (\w+)\)", line)
+            done = re.match(r"(\d+ of \d+) steps \((\d+%)\) done", line)
+            if finished:
+                rule = finished.group(1)
+            elif done:
+                sys.stdout.write(f"[{done.group(1)}, {done.group(2)}] {rule}\n")
+            elif line.startswith("Command 'set"):
+                sys.stdout.write(f"{line[:160].rstrip()} ... (whole command: see the Snakemake log)\n")
+            elif line.strip() and not _NOISE.match(line):
+                sys.stdout.write(line)
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        sys.stderr.write("stopping: waiting for the running jobs to end\n")
+    return process.wait()
+
+
+_NOISE = re.compile(
+    r"Select jobs|Execute \d+ jobs|\[\w{3} \w{3} |Config file .* is extended by|Complete log|Elapsed time|\s*$"
+)
 
 
 def _fail(message: str) -> int:

@@ -1,5 +1,6 @@
 """Pre-train a small GPT-NeoX and keep its weights at many steps; after a kill, go on to the very same result."""
 
+import functools
 import logging
 import math
 import time
@@ -14,6 +15,8 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 from snapcoder.study.snapshots import PretrainSettings
 
 logger = logging.getLogger("snapcoder.pretrain")
+
+_SECONDS_BETWEEN_LINES = 5.0
 
 
 @dataclass
@@ -30,7 +33,7 @@ def model_config(
     settings: PretrainSettings, *, vocab_size: int, context_length: int, end_of_text: int
 ) -> GPTNeoXConfig:
     """Return Pythia's architecture at the size of the settings."""
-    return GPTNeoXConfig(
+    return GPTNeoXConfig(  # type: ignore[call-arg]
         vocab_size=vocab_size,
         hidden_size=settings.d_model,
         num_hidden_layers=settings.n_layers,
@@ -71,10 +74,14 @@ def batch_sequences(step: int, n_sequences: int, settings: PretrainSettings) -> 
     places = np.arange(step * settings.batch_size, (step + 1) * settings.batch_size)
     chosen = np.empty(settings.batch_size, dtype=np.int64)
     for epoch in np.unique(places // n_sequences):
-        order = np.random.default_rng([settings.seed, int(epoch)]).permutation(n_sequences)
         here = places // n_sequences == epoch
-        chosen[here] = order[places[here] % n_sequences]
+        chosen[here] = _epoch_order(settings.seed, int(epoch), n_sequences)[places[here] % n_sequences]
     return chosen
+
+
+@functools.lru_cache(maxsize=2)  # drawing it anew for every batch would cost more than the batch
+def _epoch_order(seed: int, epoch: int, n_sequences: int) -> np.ndarray:
+    return np.random.default_rng([seed, epoch]).permutation(n_sequences)
 
 
 def train(
@@ -88,7 +95,8 @@ def train(
     """Train from `state.step` to the last step; tokens [sequence, position] int64 are the training sequences.
 
     `on_snapshot` is called at every step of `save_steps` (0 is before the first update), `on_checkpoint` every
-    `checkpoint_every` steps, after the snapshot of the same step.
+    `checkpoint_every` steps, after the snapshot of the same step. Started from a restored state, training ends with the
+    very same bits on a CPU with the same number of threads. Raises ValueError when the loss is no longer finite.
     """
     saves = set(settings.save_steps)
     if state.step == 0 and 0 in saves:
@@ -118,11 +126,13 @@ def _update(state: TrainingState, batch: Tensor, settings: PretrainSettings) -> 
     state.optimizer.zero_grad(set_to_none=True)
     moved = torch.nn.utils.parameters_to_vector(parameters).detach().sub_(before).norm()
     state.step += 1
+    if not math.isfinite(loss.item()):
+        raise ValueError(f"training diverged: the loss of step {state.step} is not finite; lower pretrain.lr")
     state.log.append(
         {
             "step": state.step,
             "tokens": state.step * batch.numel(),
-            "loss": float(loss.detach()),
+            "loss": loss.item(),
             "lr": rate,
             "grad_norm": float(norm),
             "param_step_norm": float(moved),
@@ -135,7 +145,7 @@ def _progress(state: TrainingState, settings: PretrainSettings, context_length: 
     for update in range(state.step, settings.steps):
         yield update
         now = time.monotonic()
-        if now - said > 5 or update + 1 == settings.steps:
+        if now - said > _SECONDS_BETWEEN_LINES or update + 1 == settings.steps:
             said, done = now, update + 1 - first
             rate = done / (now - started)
             speed = rate * settings.batch_size * context_length

@@ -1,4 +1,4 @@
-"""Capture the residual stream of one snapshot after one block, for the rows that all snapshots share."""
+"""Step `activations`: capture the residual stream of one snapshot after one block, for the rows that all snapshots share."""
 
 import torch
 
@@ -18,6 +18,8 @@ def activations(job: Job) -> None:
     torch.set_num_threads(job.threads)
     facts_path = job.path("facts")
     facts, table = read_json(facts_path), read_tokens(job.path("tokens"))
+    if facts["step"] != step:
+        raise ValueError(f"{facts_path}: describes step {facts['step']}, not step {step}; delete it and rerun")
     rows = select_rows(table, settings)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = load(facts_path.parent / facts["folder"])

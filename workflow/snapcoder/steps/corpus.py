@@ -1,6 +1,4 @@
-"""Text to tokens: documents, split, tokenizer, token table."""
-
-from pathlib import Path
+"""Step `corpus`: text to tokens: documents, split, tokenizer, token table."""
 
 from snapcoder.corpus.packing import is_held_out, order_documents, pack
 from snapcoder.corpus.sources import file_documents, wheel_documents
@@ -17,14 +15,13 @@ def corpus(job: Job) -> None:
     """Write the token table, the tokenizer and the documents table."""
     settings = job.section("corpus", CorpusSettings)
     found = [document for wheel in job.paths("sources") for document in wheel_documents(wheel)]
-    found += [
-        document for path in job.paths("files") for document in file_documents(path, text_field=settings.text_field)
-    ]
+    for path in job.paths("files"):
+        found += file_documents(path, text_field=settings.text_field)
     documents = order_documents(found, limit=settings.max_documents)
     end_of_text = settings.tokenizer.end_of_text
     given = job.paths("tokenizer")
     if given:
-        tokenizer = load_tokenizer(Path(given[0]), end_of_text=end_of_text)
+        tokenizer = load_tokenizer(given[0], end_of_text=end_of_text)
     else:
         train = [document.text for document in documents if not is_held_out(document, settings.held_out)]
         tokenizer = train_tokenizer(train, vocab_size=settings.tokenizer.vocab_size, end_of_text=end_of_text)

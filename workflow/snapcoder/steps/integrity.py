@@ -1,4 +1,4 @@
-"""Put the facts of all snapshots side by side and name those that share their weights."""
+"""Step `integrity`: put the facts of all snapshots side by side and name those that share their weights."""
 
 import logging
 

@@ -1,10 +1,13 @@
-"""Train the study's language model and write its snapshots.
+"""Step `pretrain`: train the study's language model and write its snapshots.
 
 Snakemake deletes the declared outputs of a killed job. So weights and checkpoints grow in a work folder that is not
-declared, and are copied to their final names once everything is there.
+declared, get their final names once everything is there, and the work folder goes last: a kill at any moment costs at
+most the updates since the last checkpoint.
 """
 
 import logging
+import math
+import os
 import shutil
 from pathlib import Path
 
@@ -12,14 +15,15 @@ import pandas as pd
 import torch
 
 from snapcoder.job import Job
-from snapcoder.snapshots.checkpoint import restore_checkpoint, save_checkpoint, save_weights
+from snapcoder.snapshots.checkpoint import checkpoint_losses, restore_checkpoint, save_checkpoint, save_weights
+from snapcoder.snapshots.fixed_batch import fixed_batch
 from snapcoder.snapshots.integrity import describe_snapshot, fixed_batch_loss
 from snapcoder.snapshots.pretrain import TrainingState, initial_state, model_config, train
 from snapcoder.storage.atomic import atomic_path, write_text
 from snapcoder.storage.hashing import json_sha256
 from snapcoder.storage.json_file import write_json
 from snapcoder.storage.tables import write_table
-from snapcoder.storage.tokens import HELDOUT, TRAIN, read_tokens
+from snapcoder.storage.tokens import TRAIN, read_tokens
 from snapcoder.study.snapshots import PretrainSettings
 from snapcoder.tables.snapshots import TRAINING_LOG
 
@@ -32,50 +36,74 @@ def pretrain(job: Job) -> None:
     table = read_tokens(job.path("tokens"))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_num_threads(job.threads)
-    tokens = torch.from_numpy(table.tokens.astype("int64"))
-    train_tokens = tokens[table.split == TRAIN].to(device)
-    fixed = tokens[table.split == HELDOUT][: job.value("fixed_batch")].to(device)
+    train_tokens = torch.from_numpy(table.tokens[table.sequences(TRAIN)].astype("int64")).to(device)
+    fixed = torch.from_numpy(fixed_batch(table, job.value("fixed_batch"))).to(device)
     config = model_config(
         settings, vocab_size=table.vocab_size, context_length=table.context_length, end_of_text=table.end_of_text
     )
     state = initial_state(settings, config, device=device)
-    work, key = job.output("log").parent.parent / "snapshots" / ".pretrain", json_sha256(job.core)
+    work, key = work_folder(job.output("log")), json_sha256(job.core)
     losses = _resumed(work, state, key)
 
     def snapshot(at: TrainingState) -> None:
-        save_weights(work / f"step{at.step}.safetensors", at)
+        save_weights(_saved(work, at.step), at)
         at.model.eval()
         losses[at.step] = fixed_batch_loss(at.model, fixed)
+        if not math.isfinite(losses[at.step]):
+            raise ValueError(f"training diverged: the held-out loss at step {at.step} is not finite; lower pretrain.lr")
         at.model.train()
 
     def checkpoint(at: TrainingState) -> None:
         save_checkpoint(work / "checkpoint.safetensors", at, key=key, losses=losses)
 
     train(state, train_tokens, settings, on_snapshot=snapshot, on_checkpoint=checkpoint)
-    checkpoint(state)  # so that a kill during the copying below does not train again
-    tokens_per_step = settings.batch_size * table.context_length
+    checkpoint(state)  # so that a kill from here on does not train again
     for index, step in enumerate(sorted(settings.save_steps)):
-        weights, facts = job.outputs["weights"][index], job.outputs["facts"][index]
-        with atomic_path(weights) as part:
-            shutil.copyfile(work / f"step{step}.safetensors", part)
+        _publish(_saved(work, step), job.outputs["weights"][index])
         write_text(job.outputs["configs"][index], config.to_json_string(use_diff=False))
+        facts = job.outputs["facts"][index]
         described = describe_snapshot(
-            facts.parent, step=step, tokens=step * tokens_per_step, source="pretrain", location=".", loss=losses[step]
+            facts.parent,
+            step=step,
+            tokens=step * settings.batch_size * table.context_length,
+            source="pretrain",
+            location=".",
+            loss=losses[step],
+            n_parameters=state.model.num_parameters(),
         )
         write_json(facts, described, job.core)
     write_table(job.output("log"), pd.DataFrame(state.log), TRAINING_LOG, job.core)
     shutil.rmtree(work)
 
 
+def work_folder(log: Path) -> Path:
+    """Return where training keeps what it needs to go on after a kill, from the path of the training log."""
+    return log.parent.parent / "snapshots" / ".pretrain"
+
+
+def _saved(work: Path, step: int) -> Path:
+    return work / f"step{step}.safetensors"
+
+
+def _publish(saved: Path, final: Path) -> None:
+    """Give finished weights their final name without losing them in the work folder."""
+    with atomic_path(final) as part:
+        try:
+            os.link(saved, part)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(saved, part)
+
+
 def _resumed(work: Path, state: TrainingState, key: str) -> dict[int, float]:
     """Restore the last checkpoint of this very job; whatever else lies in the work folder belongs to another one."""
     checkpoint = work / "checkpoint.safetensors"
-    losses = restore_checkpoint(checkpoint, state, key=key) if checkpoint.is_file() else None
-    if losses is not None and all((work / f"step{step}.safetensors").is_file() for step in losses):
-        logger.info("pre-training: resuming from step %d", state.step)
-        return losses
-    if losses is not None:
-        raise ValueError(f"{work}: weights of a finished step are gone; delete the folder and rerun")
+    if checkpoint.is_file():
+        losses = checkpoint_losses(checkpoint, key=key)
+        if losses is not None and all(_saved(work, step).is_file() for step in losses):
+            restore_checkpoint(checkpoint, state, key=key)
+            logger.info("pre-training: resuming from step %d", state.step)
+            return losses
+        logger.info("pre-training: the work folder belongs to other settings, text or code; starting afresh")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     return {}

@@ -74,6 +74,15 @@ class TaskSettings:
     min_examples: int = setting(
         40, "A task with fewer is dropped, with a row that says so.", unit="examples", minimum=4
     )
+    prefix_tokens: int = setting(
+        24, "Length of the contexts of agreement pairs mined from held-out text.", unit="tokens", minimum=4
+    )
+    attribution_examples: int = setting(
+        24,
+        "Examples per task that rank features, and as many others that ablations are scored on.",
+        unit="examples",
+        minimum=2,
+    )
     ig_steps: int = setting(10, "Points of the integrated-gradients midpoint rule.", unit="points", minimum=1)
     top_features: int = setting(
         50, "Features kept per task and snapshot in the attribution table.", unit="features", minimum=1

@@ -19,6 +19,10 @@ class ExtensionSettings:
     )
     steps: int = setting(150, "Optimiser steps of the adapted level.", unit="optimiser steps", minimum=1)
     lr: float = setting(1e-3, "Learning rate of the adapted level.", minimum=1e-8, maximum=1.0)
+    batch_size: int = setting(1024, "Rows per step of the adapted level.", unit="tokens", minimum=8)
+    rows: int = setting(
+        50_000, "Train rows that the adapted level is fitted on (the first ones).", unit="tokens", minimum=8
+    )
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,15 @@ class CrosscoderSettings:
     eval_every: int = setting(50, "How often held-out scores are written.", unit="optimiser steps", minimum=1)
     checkpoint_every: int = setting(
         50, "How often training can be resumed from after a kill.", unit="optimiser steps", minimum=1
+    )
+    device: str = setting(
+        "auto", "Where training runs; auto takes a GPU when there is one.", choices=("auto", "cpu", "cuda")
+    )
+    memory_gb: float = setting(
+        8.0,
+        "Activations are held in memory up to this size; more are read from a scratch file beside the dictionary.",
+        unit="GB",
+        minimum=0.0,
     )
     seed: int = setting(0, "Seed of initialisation and row order.", minimum=0)
     extension: ExtensionSettings = setting(ExtensionSettings, "How added snapshots are fitted.")

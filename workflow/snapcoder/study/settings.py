@@ -23,6 +23,7 @@ _SECTIONS: dict[str, tuple[str, ...]] = {
     "tasks": ("tasks",),
     "behaviour": ("behaviour",),
     "task_performance": ("tasks",),
+    "prompts": ("tasks",),
     "attribution": ("tasks",),
     "phase_metrics": ("phases",),
     "phase_segments": ("phases",),
@@ -32,15 +33,18 @@ _SECTIONS: dict[str, tuple[str, ...]] = {
     "report": ("report",),
 }
 
+_MAKING = frozenset({"files", "built_in", "max_examples", "min_examples", "prefix_tokens"})
+_CARRYING = frozenset({"attribution_examples", "ig_steps", "top_features", "k_grid", "random_draws", "bootstrap"})
+"""Keys of `tasks` that make the examples, and those that say how abilities are traced to features."""
+
 _UNUSED: dict[str, frozenset[str]] = {
     "corpus": frozenset({"packages", "files"}),  # reach the step as inputs
     "activations": frozenset({"layers"}),  # one job per layer: adding one must not touch the others
     "crosscoder": frozenset({"extension"}),
-    "tasks": frozenset({"files", "ig_steps", "top_features", "k_grid", "random_draws", "bootstrap"}),
-    "task_performance": frozenset(
-        {"files", "built_in", "max_examples", "min_examples", "ig_steps", "top_features", "k_grid", "random_draws"}
-    ),
-    "attribution": frozenset({"files", "built_in", "max_examples", "min_examples"}),
+    "tasks": _CARRYING | {"files"},  # files reach the step as inputs
+    "task_performance": _MAKING | (_CARRYING - {"bootstrap"}),
+    "prompts": _MAKING | (_CARRYING - {"attribution_examples"}) | {"seed"},
+    "attribution": _MAKING,
 }
 """Keys of a section that a step does not read; left out, so that changing them does not rerun it."""
 

@@ -29,6 +29,24 @@ BEHAVIOUR = TableSchema(
     ),
 )
 
+BEHAVIOUR_DRAWS = TableSchema(
+    "behaviour_draws",
+    "one snapshot × metric × bootstrap draw",
+    ("step", "metric", "draw"),
+    (
+        STEP,
+        Column("metric", "string", "–", "metric of the behaviour table"),
+        Column(
+            "draw",
+            "int32",
+            "index",
+            "bootstrap replicate; the same number resamples the same documents at every snapshot",
+            minimum=0,
+        ),
+        Column("value", "float64", "see unit of the metric", "the metric on the resampled documents", nullable=True),
+    ),
+)
+
 PHASE_METRICS = TableSchema(
     "phase_metrics",
     "one snapshot × metric",
@@ -113,4 +131,4 @@ PHASE_SEGMENTS = TableSchema(
     ),
 )
 
-ALL = (BEHAVIOUR, PHASE_METRICS, PHASE_SEGMENTS)
+ALL = (BEHAVIOUR, BEHAVIOUR_DRAWS, PHASE_METRICS, PHASE_SEGMENTS)

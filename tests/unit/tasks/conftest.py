@@ -1,0 +1,3 @@
+from planted_tasks import dictionary, examples, model
+
+__all__ = ["dictionary", "examples", "model"]

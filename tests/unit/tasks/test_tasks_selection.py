@@ -1,0 +1,66 @@
+import dataclasses
+
+import numpy as np
+import pytest
+from planted_tasks import make_examples
+
+from snapcoder.storage.task_examples import read_examples, task_lines, write_examples
+from snapcoder.tasks.selection import TaskDraft, select_tasks, split_halves, with_texts
+
+
+def draft(task, n, note=""):
+    examples = make_examples(task, n, np.random.default_rng(len(task)))
+    return TaskDraft(task, "file", examples, n_rejected=3, note=note)
+
+
+def test_a_task_with_too_few_examples_is_dropped_with_its_reason():
+    examples, rows = select_tasks(
+        [draft("big", 9), draft("small", 3, "no words")], max_examples=8, min_examples=5, seed=0
+    )
+    assert {example.task for example in examples} == {"big"}
+    big, small = rows.to_dict("records")
+    assert (big["n_examples"], big["status"], big["reason"]) == (8, "ready", "")
+    assert (small["n_examples"], small["status"], small["n_rejected"]) == (3, "dropped", 3)
+    assert small["reason"] == "3 valid examples, tasks.min_examples is 5; no words"
+
+
+def test_the_cap_is_random_but_reproducible_and_another_task_changes_nothing():
+    drafts = [draft("one", 30), draft("two", 30)]
+    both, _ = select_tasks(drafts, max_examples=10, min_examples=5, seed=0)
+    alone, _ = select_tasks(drafts[1:], max_examples=10, min_examples=5, seed=0)
+    other, _ = select_tasks(drafts[1:], max_examples=10, min_examples=5, seed=1)
+    assert [example for example in both if example.task == "two"] == alone
+    assert alone != other
+    assert set(alone) <= set(drafts[1].examples)
+
+
+def test_two_tasks_of_one_name_are_refused():
+    with pytest.raises(ValueError, match="two tasks are called same"):
+        select_tasks([draft("same", 5), draft("same", 6)], max_examples=5, min_examples=1, seed=0)
+
+
+def test_halves_are_disjoint_capped_and_within_their_task():
+    lines = {"a": np.arange(0, 11), "b": np.arange(11, 15)}
+    halves = split_halves(lines, largest=4)
+    assert [half.tolist() for half in halves["a"]] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert [half.tolist() for half in halves["b"]] == [[11, 12], [13, 14]]
+
+
+def test_examples_survive_the_file_and_a_broken_line_is_named(tmp_path):
+    examples = [
+        dataclasses.replace(example, case="ü/\u2028") for example in make_examples("t", 4, np.random.default_rng(0))
+    ]
+    path = tmp_path / "examples.jsonl"
+    write_examples(path, examples)
+    assert read_examples(path) == examples
+    assert task_lines(examples)["t"].tolist() == [0, 1, 2, 3]
+    path.write_text(path.read_text().replace('"task":"t"', '"name":"t"', 1))
+    with pytest.raises(ValueError, match="line 1 is not a task example"):
+        read_examples(path)
+
+
+def test_texts_are_decoded_from_the_tokens():
+    (example,) = make_examples("t", 1, np.random.default_rng(0))
+    filled = with_texts(example, lambda tokens: "-".join(map(str, tokens)))
+    assert filled.clean_prefix == "-".join(map(str, example.clean_tokens))
+    assert filled.patch_answer == str(example.patch_token)

@@ -1,0 +1,206 @@
+"""The steps of this room, one after the other, on a tiny study: files in, files out."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from planted_tasks import N_FEATURES, STEPS, VOCAB, make_dictionary
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from snapcoder.job import Job
+from snapcoder.ngram_fitting import fit_ngrams
+from snapcoder.steps.attribution import attribution
+from snapcoder.steps.attribution_tables import attribution_tables
+from snapcoder.steps.behaviour import behaviour
+from snapcoder.steps.prompts import prompts
+from snapcoder.steps.task_performance import task_performance
+from snapcoder.steps.tasks import tasks
+from snapcoder.storage.dictionaries import write_dictionary
+from snapcoder.storage.json_file import write_json
+from snapcoder.storage.ngrams import write_ngrams
+from snapcoder.storage.prompts import PromptError
+from snapcoder.storage.tables import read_table
+from snapcoder.storage.task_examples import read_examples
+from snapcoder.storage.tokens import TokenTable, write_tokens
+
+SETTINGS = {
+    "tasks": {
+        "max_examples": 30, "min_examples": 10, "prefix_tokens": 6, "attribution_examples": 6, "ig_steps": 8,
+        "top_features": 5, "k_grid": [0, 1, 4], "random_draws": 2, "bootstrap": 40, "seed": 0,
+    },
+    "behaviour": {"sequences": 8, "bootstrap": 20, "batch_size": 4, "seed": 0},
+}  # fmt: skip
+WORDS = [f"w{chr(97 + number // 26)}{chr(97 + number % 26)}" for number in range(VOCAB - 3)]
+
+
+@dataclasses.dataclass
+class Study:
+    root: object
+
+    def run(self, function, inputs, outputs, **values):
+        def named(paths):
+            return {
+                name: tuple(
+                    self.root / path for path in (paths[name] if isinstance(paths[name], list) else [paths[name]])
+                )
+                for name in paths
+            }
+
+        settings = {**SETTINGS, **values}
+        function(Job(function.__name__, named(inputs), named(outputs), settings, 1, {"step": function.__name__}))
+
+    def everything(self):
+        self.run(
+            tasks,
+            {"tokens": "tokens.h5", "tokenizer": "tokenizer.json", "files": ["known.jsonl"]},
+            {"examples": "examples.jsonl", "table": "tasks.parquet"},
+        )
+        for step in STEPS:
+            model = {"facts": f"step{step}/snapshot.json", "tasks": "examples.jsonl"}
+            self.run(
+                behaviour,
+                {**model, "tokens": "tokens.h5", "ngrams": "ngrams.h5"},
+                {"table": f"b{step}.parquet", "draws": f"d{step}.parquet", "tasks": f"t{step}.parquet"},
+                step=step,
+            )
+            self.run(prompts, model, {"prompts": f"p{step}.h5"}, layer=1, step=step)
+        self.run(
+            task_performance,
+            {"examples": [f"t{step}.parquet" for step in STEPS], "tasks": "tasks.parquet"},
+            {"table": "performance.parquet"},
+        )
+        for step in STEPS:
+            self.attribution(step)
+        self.run(
+            attribution_tables,
+            {name: [f"{name}{step}.parquet" for step in STEPS] for name in ("attribution", "quality", "curves")},
+            {name: f"{name}.parquet" for name in ("attribution", "quality", "curves")},
+        )
+
+    def attribution(self, step):
+        self.run(
+            attribution,
+            {
+                "facts": f"step{step}/snapshot.json",
+                "tasks": "examples.jsonl",
+                "performance": "performance.parquet",
+                "prompts": [f"p{base}.h5" for base in STEPS],
+                "own": f"p{step}.h5",
+                "dictionary": "dictionary.safetensors",
+                "trajectory": "trajectory.parquet",
+                "extension": [],
+            },
+            {name: f"{name}{step}.parquet" for name in ("attribution", "quality", "curves")},
+            layer=1,
+            step=step,
+        )
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory, model):
+    root = tmp_path_factory.mktemp("study")
+    vocabulary = {"<|endoftext|>": 0, "Ġhe": 1, "Ġthey": 2} | {f"Ġ{word}": 3 + n for n, word in enumerate(WORDS)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<|endoftext|>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.save(str(root / "tokenizer.json"))
+    rng = np.random.default_rng(0)
+    tokens = rng.choice(VOCAB, size=(60, 24), p=[0, 0.1, 0.1, *[0.8 / (VOCAB - 3)] * (VOCAB - 3)]).astype(np.uint16)
+    doc = np.repeat(np.arange(60), 24).reshape(60, 24).astype(np.int32)
+    table = TokenTable(tokens, doc, (np.arange(60) % 2).astype(np.uint8), VOCAB, 0, "x")
+    write_tokens(root / "tokens.h5", table, {})
+    train = table.sequences(0)
+    write_ngrams(root / "ngrams.h5", fit_ngrams(tokens[train], doc[train], vocab_size=VOCAB, fit_share=0.3), {})
+    for step in STEPS:
+        model.save_pretrained(root / f"step{step}")
+        write_json(root / f"step{step}/snapshot.json", {"step": step, "folder": "."}, {})
+    (root / "known.jsonl").write_text(known_task(model, rng))
+    dictionary = make_dictionary(rng)
+    write_dictionary(root / "dictionary.safetensors", dictionary, {})
+    rows = [(f, step, float(f), True) for step in STEPS for f in range(N_FEATURES)]
+    pd.DataFrame(rows, columns=["feature", "step", "norm", "alive"]).to_parquet(root / "trajectory.parquet")
+    study = Study(root)
+    study.everything()
+    return study
+
+
+def known_task(model, rng):
+    """A task that the random model can do, because its answers are what the model says; and two invalid lines."""
+    lines = []
+    while len(lines) < 24:
+        prefixes = rng.integers(3, VOCAB, size=(2, 6))
+        with torch.no_grad():
+            answers = model(torch.from_numpy(prefixes)).logits[:, -1, 3:].argmax(dim=1).numpy() + 3
+        if answers[0] != answers[1]:
+            texts = [" ".join(WORDS[token - 3] for token in prefix) for prefix in prefixes]
+            a, b = (f" {WORDS[answer - 3]}" for answer in answers)
+            lines.append({"clean_prefix": texts[0], "patch_prefix": texts[1], "clean_answer": a, "patch_answer": b})
+    lines.append({**lines[0], "clean_answer": lines[0]["clean_answer"] + f" {WORDS[1]}"})
+    lines.append({**lines[0], "patch_prefix": WORDS[1]})
+    return "".join(json.dumps({**line, "case": "known"}) + "\n" for line in lines)
+
+
+def test_tasks_come_from_files_and_from_text_and_the_rest_is_dropped_with_a_reason(study):
+    rows = read_table(study.root / "tasks.parquet").set_index("task")
+    assert (rows.loc["known", "n_examples"], rows.loc["known", "n_rejected"]) == (24, 2)
+    assert rows.loc["pronoun_number", "status"] == "ready"
+    assert rows.loc["verb_number", "reason"].endswith("word pairs of single tokens: none")
+    examples = read_examples(study.root / "examples.jsonl")
+    assert {example.task for example in examples} == set(rows.index[rows["status"] == "ready"])
+    mined = next(example for example in examples if example.task == "pronoun_number")
+    assert len(mined.clean_tokens) == 6
+    assert {mined.clean_answer, mined.patch_answer} == {"Ġhe", "Ġthey"}
+
+
+def test_a_task_done_by_the_model_is_acquired_attributed_and_ablated(study):
+    performance = read_table(study.root / "performance.parquet")
+    known = performance[performance["task"] == "known"]
+    assert known["accuracy"].tolist() == [1.0] * len(STEPS)
+    assert known["acquired"].all()
+    quality = read_table(study.root / "quality.parquet").set_index(["task", "step"])
+    assert len(quality) == len(performance)
+    for step in STEPS:
+        row = quality.loc[("known", step)]
+        assert row["status"] == "attributed"
+        assert row["completeness_gap"] < 0.1
+        assert row["n_examples"] == 6
+    others = quality[quality["status"] == "not_acquired"]
+    assert others["reason"].str.len().min() > 10
+    attributed = read_table(study.root / "attribution.parquet")
+    assert set(attributed["task"]) == set(quality[quality["status"] == "attributed"].reset_index()["task"])
+    assert (attributed.groupby(["task", "step"])["feature"].min() == -1).all()
+
+
+def test_curves_end_where_they_must(study):
+    curves = read_table(study.root / "curves.parquet")
+    curves = curves[curves["task"] == "known"]
+    assert set(curves["k"]) == {0, 1, 4, N_FEATURES}
+    assert set(zip(curves["ranking"], curves["draw"], strict=True)) == {
+        ("attr_here", 0), ("norm", 0), ("random", 0), ("random", 1),
+    }  # fmt: skip
+    for _, here in curves.groupby("step"):
+        at = here.groupby(["mode", "k"])["metric"]
+        spread, ends = at.max() - at.min(), at.first()
+        assert spread[("disrupt", 0)] == spread[("restore", N_FEATURES)] == 0
+        assert ends[("disrupt", 0)] == ends[("restore", N_FEATURES)]
+        assert ends[("restore", 0)] == ends[("disrupt", N_FEATURES)]
+
+
+def test_running_again_gives_the_same_bytes(study):
+    names = ["examples.jsonl", "tasks.parquet", "b8.parquet", "t8.parquet", "p8.h5", "performance.parquet"]
+    names += [f"{name}8.parquet" for name in ("attribution", "quality", "curves")]
+    before = {name: (study.root / name).read_bytes() for name in names}
+    study.everything()
+    assert [name for name in names if (study.root / name).read_bytes() != before[name]] == []
+
+
+def test_prompts_of_other_examples_are_refused(study, tmp_path):
+    for path in study.root.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    examples = (study.root / "examples.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "examples.jsonl").unlink()
+    (tmp_path / "examples.jsonl").write_text("".join(examples[:-1]))
+    with pytest.raises(PromptError, match="was captured on other task examples"):
+        Study(tmp_path).attribution(8)

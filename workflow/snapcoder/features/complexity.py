@@ -1,0 +1,146 @@
+"""What kind of detector a feature is, and how much context it needs, by rules alone (no language model judges)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import csr_array
+
+from snapcoder.features.lookups import document_folds, group_sums, lookup_r2
+from snapcoder.storage.activations import RowTable
+from snapcoder.storage.tokens import TokenTable
+
+# The rules. A lookup explains a feature when its cross-fitted R² reaches EXPLAINED.
+EXPLAINED = 0.5
+CLEARLY_MORE = 0.2  # by how much the bigram must beat the best single lookup for a feature to need both tokens
+REPEATS = 0.3  # excess share of activation on repeated bigrams that makes an induction feature
+ONE_TOKEN = 0.8  # share of activation on one token that makes a feature "one token"
+SOME = 0.2  # best lookup below this: wide context
+FEW = 20  # rows; features that fire on fewer are left unclear
+
+
+def complexity_table(
+    z: csr_array, rows: RowTable, tokens: TokenTable, texts: Sequence[str], *, layer: int
+) -> pd.DataFrame:
+    """Return the rows of the table `complexity`, one per feature that fires.
+
+    z [row, feature]: shared code; texts: text of each token id.
+    """
+    z = csr_array((z.data.astype(np.float64), z.indices, z.indptr), shape=z.shape)
+    prev = previous_tokens(rows, tokens)
+    bigram = prev.astype(np.int64) * tokens.vocab_size + rows.token
+    fold = document_folds(rows.doc)
+    by_token = group_sums(z, rows.token.astype(np.int64), tokens.vocab_size)
+    entropy, top_token, top_share = token_concentration(by_token)
+    columns = {
+        "n_active": np.bincount(z.indices, minlength=z.shape[1]),
+        "token_entropy": entropy,
+        "top_token": np.array(texts, dtype=object)[top_token],
+        "top_token_share": top_share,
+        "token_r2": lookup_r2(z, rows.token, fold),
+        "prev_r2": lookup_r2(z, prev, fold),
+        "bigram_r2": lookup_r2(z, bigram, fold, coarse=rows.token),
+        "position_r2": lookup_r2(z, rows.position, fold),
+        "repeat_score": repeat_scores(z, repeated_bigrams(rows, tokens)),
+    }
+    table = pd.DataFrame({"layer": layer, "feature": np.arange(z.shape[1]), **columns})
+    table = table[table["n_active"] > 0].reset_index(drop=True)
+    table["context_need"] = (1 - table["token_r2"]).clip(0, 1)
+    table["bigram_need"] = (1 - table[["token_r2", "bigram_r2"]].max(axis=1, skipna=False)).clip(0, 1)
+    table["type"] = detector_types(table)
+    table["complexity"] = complexity_levels(table)
+    return table
+
+
+def previous_tokens(rows: RowTable, tokens: TokenTable) -> np.ndarray:
+    """Return the token before each row in its sequence, [row] int64; vocab_size where the sequence starts."""
+    before = tokens.tokens[rows.sequence, np.maximum(rows.position - 1, 0)].astype(np.int64)
+    return np.where(rows.position > 0, before, tokens.vocab_size)
+
+
+def repeated_bigrams(rows: RowTable, tokens: TokenTable) -> np.ndarray:
+    """Return whether each row's previous and current token stood side by side earlier in its sequence, [row] bool."""
+    sequences, place = np.unique(rows.sequence, return_inverse=True)
+    window = tokens.tokens[sequences].astype(np.int64)  # [sequence, position]
+    pair = window[:, :-1] * tokens.vocab_size + window[:, 1:]  # ends at position + 1
+    pair += np.arange(len(pair))[:, None] * tokens.vocab_size**2
+    _, first = np.unique(pair, return_index=True)
+    seen = np.ones(pair.size, dtype=bool)
+    seen[first] = False  # the first occurrence of a pair in a sequence repeats nothing
+    repeated = np.concatenate([np.zeros((len(pair), 1), dtype=bool), seen.reshape(pair.shape)], axis=1)
+    return repeated[place, rows.position]
+
+
+def repeat_scores(z: csr_array, repeated: np.ndarray) -> np.ndarray:
+    """Return the share of each feature's activation on repeated bigrams, minus the share of all rows, [feature]."""
+    total = z.T @ np.ones(z.shape[0])
+    share = (z.T @ repeated.astype(np.float64)) / np.where(total > 0, total, np.nan)
+    return share - repeated.mean()
+
+
+def token_concentration(by_token: csr_array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return entropy in bits, the strongest token and its share of each feature's activation over tokens, [feature].
+
+    by_token [token, feature]: summed activation. Features without activation have NaN, token 0 and NaN.
+    """
+    columns = by_token.tocsc()
+    columns.sort_indices()
+    n_features = columns.shape[1]
+    feature = np.repeat(np.arange(n_features), np.diff(columns.indptr))
+    total = np.bincount(feature, weights=columns.data, minlength=n_features)
+    kept = columns.data > 0
+    feature, token, share = feature[kept], columns.indices[kept], columns.data[kept]
+    share = share / total[feature]
+    entropy = np.bincount(feature, weights=-share * np.log2(share), minlength=n_features)
+    strongest = np.lexsort((token, -share, feature))  # the lower token id first among equals
+    live, first = np.unique(feature[strongest], return_index=True)
+    top_token = np.zeros(n_features, dtype=np.int64)
+    top_share = np.full(n_features, np.nan)
+    top_token[live], top_share[live] = token[strongest[first]], share[strongest[first]]
+    return np.where(total > 0, np.maximum(entropy, 0), np.nan), top_token, top_share
+
+
+def detector_types(table: pd.DataFrame) -> np.ndarray:
+    """Return the rule-based type of each row of lookup scores.
+
+    The first rule that holds decides: too few rows or undefined scores: unclear; the bigram explains it, and clearly
+    more than the best of token, previous token and position: bigram; one of these three explains it: that one (in
+    this order among equals); the bigram explains it: bigram; it fires on repeated bigrams: induction; else
+    contextual.
+    """
+    single = table[["token_r2", "prev_r2", "position_r2"]].to_numpy(dtype=np.float64)
+    bigram = table["bigram_r2"].to_numpy(dtype=np.float64)
+    unclear = (table["n_active"].to_numpy() < FEW) | np.isnan(single).any(axis=1) | np.isnan(bigram)
+    single = np.where(np.isnan(single), -np.inf, single)
+    best, which = single.max(axis=1), single.argmax(axis=1)
+    rules = {
+        "unclear": unclear,
+        "bigram": (bigram >= EXPLAINED) & (bigram >= best + CLEARLY_MORE),
+        "token": (best >= EXPLAINED) & (which == 0),
+        "prev_token": (best >= EXPLAINED) & (which == 1),
+        "positional": (best >= EXPLAINED) & (which == 2),
+    }
+    later = {"bigram": bigram >= EXPLAINED, "induction": table["repeat_score"].to_numpy() >= REPEATS}
+    return np.select([*rules.values(), *later.values()], [*rules, *later], default="contextual")
+
+
+def complexity_levels(table: pd.DataFrame) -> pd.Series:
+    """Return the rule-based complexity, 1 to 5, missing where the type is unclear.
+
+    1: the current token explains it, and one token carries `ONE_TOKEN` of its activation; 2: the current token, the
+    previous token or the position explains it; 3: previous and current token together do; 4: the best of these
+    lookups explains some (`SOME`) of it; 5: less, so it needs wider context.
+    """
+    lookups = table[["token_r2", "prev_r2", "position_r2", "bigram_r2"]].max(axis=1)
+    kind = table["type"]
+    level = np.select(
+        [
+            (kind == "token") & (table["top_token_share"] >= ONE_TOKEN),
+            kind.isin(["token", "prev_token", "positional"]),
+            kind == "bigram",
+            lookups >= SOME,
+        ],
+        [1, 2, 3, 4],
+        default=5,
+    )
+    return pd.Series(level, index=table.index, dtype="Int8").mask(kind == "unclear")

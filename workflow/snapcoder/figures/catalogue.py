@@ -1,0 +1,194 @@
+"""Every figure: its name, title, the tables that it is drawn from, and a caption that defines what it shows.
+
+Names do not depend on data: the workflow reads them to know which files there will be. This module draws nothing, so
+that the workflow and the report can read it without loading matplotlib.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure: `section` is the part of the report that shows it; `tables` names the tables it is drawn from."""
+
+    name: str
+    section: str
+    title: str
+    caption: str
+    tables: tuple[str, ...]
+
+
+_AXIS = "Log axes place step 0 at 0.5; small ticks are snapshots."
+_BANDS = "Bands are 95% bootstrap intervals over documents."
+
+CATALOGUE: tuple[Figure, ...] = (
+    Figure(
+        "phases",
+        "phases",
+        "From n-gram statistics to features",
+        "Loss: mean negative log-likelihood on held-out text, with the cross-entropies of smoothed unigram, bigram "
+        "and trigram models (counted on training text) on the same tokens. KL(n-gram ‖ model): per context, the mean "
+        "over tokens of the divergence to that token's prediction; marginal, the divergence to the prediction "
+        "averaged over all contexts (unigram) or over contexts that end in the same token (bigram). Information used "
+        "from the context: entropy of the average prediction minus mean entropy of predictions (whole context); the "
+        "same with averages per current token (beyond the current token). Dashed lines: phase boundaries from "
+        "segmenting these metrics (the lowest panel: feature metrics) on log steps; grey bands: 95% bootstrap "
+        f"interval of a boundary; labels: by rule (docs/definitions.md). {_BANDS} {_AXIS}",
+        ("phase_metrics", "phase_segments", "ngram_entropy"),
+    ),
+    Figure(
+        "phases_linear",
+        "phases",
+        "The same on a linear axis",
+        "The curves of the figure before on linear steps: here a phase takes the room that it takes in training. Log "
+        "axes stretch the beginning; a claim about phases should survive this view.",
+        ("phase_metrics", "phase_segments", "ngram_entropy"),
+    ),
+    Figure(
+        "onset_histogram",
+        "features",
+        "When features appear",
+        "Onset by norm: the first of several consecutive snapshots with a decoder norm of at least α of the feature's"
+        " own maximum. It is known only up to the interval between two snapshots, which bars span. Below: onsets "
+        "divided by the width of the interval, in decades of steps (left) or in hundreds of steps (right), with exact"
+        " Poisson 95% intervals; dotted: the same number of onsets at a constant rate along that axis. Wide intervals"
+        f" collect more onsets: read rates beside counts. {_AXIS}",
+        ("feature_timing", "snapshots"),
+    ),
+    Figure(
+        "lifetime_histogram",
+        "features",
+        "How long features live",
+        "Lifetime: snapshots at which the decoder norm is at least α of the feature's own maximum, counted in "
+        "snapshots (left) and as the span of log10 steps that they cover (right; step 0 at 0.5). Dead features are "
+        "left out.",
+        ("feature_timing", "snapshots"),
+    ),
+    Figure(
+        "norm_trajectories",
+        "features",
+        "Histories by class",
+        "Decoder norm in snapshot-normalised units, divided by the feature's own maximum over snapshots. Thin lines: "
+        "up to 24 features spread evenly over the class; thick line and band: median and quartiles of the whole "
+        f"class. Classes are defined by rule (docs/definitions.md). {_AXIS}",
+        ("feature_trajectory", "feature_timing"),
+    ),
+    Figure(
+        "norm_heatmap",
+        "features",
+        "Every feature's norm over training",
+        "One row per live feature, one column per snapshot: decoder norm divided by the feature's own maximum. Rows "
+        "are sorted by class, then by the snapshot of the peak, then by onset. A norm is not presence: compare the "
+        "firing rates.",
+        ("feature_trajectory", "feature_timing"),
+    ),
+    Figure(
+        "rate_heatmap",
+        "features",
+        "Every feature's firing rate over training",
+        "The same rows in the same order: share of cached tokens on which the feature fires at that snapshot, divided"
+        " by the feature's own maximum over snapshots.",
+        ("feature_trajectory", "feature_timing"),
+    ),
+    Figure(
+        "rotation_rate",
+        "directions",
+        "When directions turn",
+        "Left: median angle between a feature's decoder directions at neighbouring snapshots, per decade of steps, "
+        "over features that fire at both; bars: distribution-free 95% intervals of the median. Orange: after the best"
+        " orthogonal map between the two snapshots' decoders (Procrustes), which takes out a rotation common to all "
+        "features. Dashed: the angle above which 95% of unrelated feature pairs lie. Right: median cosine to the "
+        f"direction at the last snapshot, with 95% bootstrap intervals over features. {_AXIS}",
+        ("direction_rotation", "rotation_summary"),
+    ),
+    Figure(
+        "cosine_matrix",
+        "directions",
+        "Directions at all pairs of snapshots",
+        "Median cosine of decoder directions over the features alive at both snapshots; the same after the best "
+        "orthogonal map between the decoders; and linear CKA of the raw activations on the same tokens. Two blocks "
+        "along the diagonal would be one turning point. White is zero.",
+        ("rotation_summary",),
+    ),
+    Figure(
+        "dimensionality",
+        "directions",
+        "How many dimensions features fill",
+        "Left: Σ D_i / d with D_i = ‖W_i‖² / Σ_j (Ŵ_i·W_j)², over all features and over features alive at the "
+        "snapshot; grey: random directions with the same norms (mean and 95% of draws). Right: participation ratio "
+        "(Σλ)²/Σλ² of the covariance of the raw activations (band: bootstrap over documents) and of the decoder, as "
+        "shares of d, and the variance share of the first principal direction. If both panels draw the same curve, "
+        f"the left one says little about features. {_AXIS}",
+        ("dimensionality",),
+    ),
+    Figure(
+        "complexity_onset",
+        "features",
+        "Are later features more complex?",
+        "Rule-based complexity (1 one token … 5 wide context; docs/definitions.md) against the end of the onset "
+        "interval, for features whose onset lies between two snapshots. Points are jittered; the line joins the mean "
+        "complexity per onset. ρ: Spearman's correlation with bootstrap 95% interval over features and two-sided "
+        "permutation p. Right: onsets by type of feature (ticks), with the median and its distribution-free 95% "
+        f"interval where n > 5. {_AXIS}",
+        ("feature_timing", "complexity", "snapshots"),
+    ),
+    Figure(
+        "task_performance",
+        "tasks",
+        "What the model can do, and since when",
+        "Share of examples with logit(right) > logit(wrong), with bootstrap 95% intervals over examples; dashed: "
+        "guessing between the two answers. Filled points: the whole interval of the accuracy lies above chance and "
+        f"that of the logit difference above 0. The title names the snapshot from which this holds to the end. {_AXIS}",
+        ("task_performance",),
+    ),
+    Figure(
+        "attribution",
+        "tasks",
+        "Which features carry a task",
+        "Integrated-gradients attribution to the task's logit difference (from the patch prefix to the clean one; "
+        "summed over positions, averaged over examples) of the 15 features with the largest absolute attribution at "
+        "any snapshot, ordered by the snapshot where that happens. Red helps the right answer. Grey: not among the "
+        "features kept at that snapshot. Only snapshots that can do the task are attributed. Up to four tasks, "
+        "acquired ones first.",
+        ("attribution", "task_performance"),
+    ),
+    Figure(
+        "ablation",
+        "tasks",
+        "How few features matter",
+        "Left (disrupt): the top-k features take the value that they have on the patch prefix. Right (restore): all "
+        "features but the top k do. The mean logit difference on examples that did not rank the features. Solid: "
+        "features ranked by absolute attribution at that snapshot, band: bootstrap 95% interval at the last snapshot "
+        "shown; dotted: k features at random (mean of draws). All: the whole dictionary; the reconstruction error "
+        "keeps its clean value throughout.",
+        ("ablation_curves", "task_performance"),
+    ),
+    Figure(
+        "reconstruction",
+        "dictionary",
+        "How well the dictionary reconstructs each snapshot",
+        "Explained variance 1 − Σ‖x−x̂‖²/Σ‖x−x̄‖² on held-out rows in normalised units, pooled over rows, and as the "
+        "mean of per-row ratios. L0: mean number of active features per token. Diamonds: snapshots added through an "
+        f"extension. {_AXIS}",
+        ("recon_metrics", "extension_metrics"),
+    ),
+    Figure(
+        "crosscoder_training",
+        "dictionary",
+        "Training of the dictionary",
+        "Held-out explained variance and active features per token, one line per snapshot (dark: late), and the share"
+        " of features that did not fire since the row before, over crosscoder training steps. The first panel should "
+        "have levelled off: late and short-lived features are learnt last.",
+        ("crosscoder_training",),
+    ),
+    Figure(
+        "training",
+        "dictionary",
+        "Training of the language model",
+        "Loss of each training batch, learning rate, and gradient norm before clipping; coloured: running median. "
+        f"Grey lines mark the snapshots. Transitions inside the warm-up may be facts about the schedule. {_AXIS}",
+        ("training_log", "snapshots"),
+    ),
+)
+
+FIGURES: tuple[str, ...] = tuple(figure.name for figure in CATALOGUE)

@@ -1,0 +1,79 @@
+"""Whether later features are more complex."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from snapcoder.figures.axes import place, step_axis
+from snapcoder.figures.style import GREY, LINE_COLOURS, VERMILION, new_figure, not_found
+from snapcoder.figures.summary import log_step, median_interval, rank_correlation
+from snapcoder.figures.timing import shown_steps
+
+
+def dated_complexity(timing: pd.DataFrame, complexity: pd.DataFrame) -> pd.DataFrame:
+    """Return features with both an interval-censored onset and a complexity: onset_lo, onset_hi, complexity, type, …"""
+    if timing.empty or complexity.empty:
+        return pd.DataFrame(columns=["feature", "class", "onset_lo", "onset_hi", "peak_step", "complexity", "type"])
+    onsets = timing.loc[
+        (timing["onset_censoring"] == "interval") & (timing["class"] != "dead"),
+        ["feature", "class", "onset_lo", "onset_hi", "peak_step", "rate_final", "rate_mean"],
+    ]
+    return onsets.merge(
+        complexity.loc[complexity["complexity"].notna(), ["feature", "complexity", "type", "n_active"]], on="feature"
+    )
+
+
+def plot_complexity(dated: pd.DataFrame, steps: list[int], ax: Axes) -> Axes:
+    """Draw complexity against the end of the onset interval, with the median per onset and Spearman's correlation."""
+    jitter = np.random.default_rng(0)
+    x = place(dated["onset_hi"]) * 10 ** jitter.uniform(-0.03, 0.03, len(dated))
+    y = dated["complexity"].astype(float) + jitter.uniform(-0.22, 0.22, len(dated))
+    ax.plot(x, y, ".", color=GREY, alpha=0.55, markersize=5)
+    grouped = dated.groupby("onset_hi", sort=True)["complexity"].mean()
+    ax.plot(place(grouped.index), grouped, "-o", color=VERMILION, markersize=5)
+    result = rank_correlation(log_step(dated["onset_hi"]), dated["complexity"].to_numpy(dtype=float))
+    text = (
+        f"Spearman ρ = {result.rho:+.2f} [{result.low:+.2f}, {result.high:+.2f}]\np = {result.p:.3f}, n = {result.n:,}"
+    )
+    if np.isnan(result.rho):
+        text = f"n = {result.n:,}: too few for a correlation"
+    ax.set_title(text, fontsize=9.5, fontweight="normal")
+    ax.set_ylim(0.6, 5.4)
+    ax.set_yticks(range(1, 6))
+    ax.set_ylabel("rule-based complexity")
+    return step_axis(ax, steps)
+
+
+def plot_type_onsets(dated: pd.DataFrame, steps: list[int], ax: Axes) -> Axes:
+    """Draw the median onset per type of feature with its 95% interval, and every feature as a tick."""
+    types = [name for name, count in dated["type"].value_counts().sort_index().items() if count]
+    medians = {name: median_interval(place(dated.loc[dated["type"] == name, "onset_hi"])) for name in types}
+    ordered = sorted(types, key=lambda name: (medians[name].value, name))
+    for row, name in enumerate(ordered):
+        found, colour = medians[name], LINE_COLOURS[row % len(LINE_COLOURS)]
+        values = place(dated.loc[dated["type"] == name, "onset_hi"])
+        ax.plot(values, np.full(len(values), row), "|", color=colour, alpha=0.35, markersize=9)
+        if found.n > 5:
+            ax.plot([found.low, found.high], [row, row], color=colour, linewidth=3, alpha=0.6)
+        ax.plot([found.value], [row], "o", color=colour, markersize=7, markeredgecolor="white")
+    ax.set_yticks(range(len(ordered)), [f"{name} ({medians[name].n})" for name in ordered])
+    ax.set_ylim(-0.6, len(ordered) - 0.4)
+    ax.invert_yaxis()
+    return step_axis(ax, steps)
+
+
+def draw_complexity_onset(tables: Mapping[str, pd.DataFrame]) -> Figure:
+    """Draw complexity and type against onset."""
+    dated = dated_complexity(tables["feature_timing"], tables["complexity"])
+    figure, axes = new_figure(1, 2, height=3.7)
+    if dated.empty:
+        not_found(axes[0, 0], "no feature with both an onset between two snapshots and a complexity")
+        axes[0, 1].set_axis_off()
+        return figure
+    steps = shown_steps(tables["snapshots"], tables["feature_timing"])
+    plot_complexity(dated, steps, axes[0, 0])
+    plot_type_onsets(dated, steps, axes[0, 1]).set_title("Onset by type of feature")
+    return figure

@@ -1,0 +1,47 @@
+"""From the name of a figure to the figure."""
+
+from collections.abc import Callable, Mapping
+
+import pandas as pd
+from matplotlib.figure import Figure as Canvas
+
+from snapcoder.figures import (
+    complexity,
+    dimensionality,
+    phases,
+    reconstruction,
+    rotation,
+    tasks,
+    timing,
+    training,
+    trajectories,
+)
+from snapcoder.figures.catalogue import Figure
+from snapcoder.figures.style import house_style
+
+DRAW: Mapping[str, Callable[[Mapping[str, pd.DataFrame]], Canvas]] = {
+    "phases": phases.draw_phases,
+    "phases_linear": phases.draw_phases_linear,
+    "onset_histogram": timing.draw_onset_histogram,
+    "lifetime_histogram": timing.draw_lifetime_histogram,
+    "norm_trajectories": trajectories.draw_norm_trajectories,
+    "norm_heatmap": trajectories.draw_norm_heatmap,
+    "rate_heatmap": trajectories.draw_rate_heatmap,
+    "cosine_matrix": rotation.draw_cosine_matrix,
+    "rotation_rate": rotation.draw_rotation_rate,
+    "dimensionality": dimensionality.draw_dimensionality,
+    "complexity_onset": complexity.draw_complexity_onset,
+    "task_performance": tasks.draw_task_performance,
+    "attribution": tasks.draw_attribution,
+    "ablation": tasks.draw_ablation,
+    "reconstruction": reconstruction.draw_reconstruction,
+    "crosscoder_training": reconstruction.draw_crosscoder_training,
+    "training": training.draw_training,
+}
+
+
+def draw(figure: Figure, tables: Mapping[str, pd.DataFrame]) -> Canvas:
+    """Draw one figure of the catalogue; a table that the study lacks counts as empty."""
+    given = {name: tables.get(name, pd.DataFrame()) for name in figure.tables}
+    with house_style():
+        return DRAW[figure.name](given)

@@ -1,0 +1,158 @@
+"""What the model can do at each snapshot, and which features carry it."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from snapcoder.figures.axes import place, snapshot_axis, step_axis, step_text
+from snapcoder.figures.style import BLACK, BLUE, GREY, LIGHT, SMALL, diverging, new_figure, not_found, step_colours
+from snapcoder.figures.summary import acquired_tasks
+
+_TASKS = 4  # tasks that get a row in the attribution and ablation figures
+_FEATURES = 15  # rows of a heat-map
+
+
+def plot_performance(rows: pd.DataFrame, ax: Axes, *, colour: str = BLUE) -> Axes:
+    """Draw one task's accuracy per snapshot with its 95% interval and chance; filled where acquired."""
+    ordered = rows.sort_values("step")
+    x = place(ordered["step"])
+    ax.fill_between(
+        x, ordered["accuracy_ci_lo"].astype(float), ordered["accuracy_ci_hi"].astype(float), color=colour, alpha=0.2,
+        linewidth=0,
+    )  # fmt: skip
+    ax.plot(x, ordered["accuracy"], color=colour)
+    done = ordered["acquired"].to_numpy(dtype=bool)
+    ax.plot(x[done], ordered["accuracy"][done], "o", color=colour, markersize=5)
+    ax.plot(x[~done], ordered["accuracy"][~done], "o", mfc="white", mec=colour, markersize=5)
+    ax.plot(x, ordered["chance"], color=GREY, linestyle="--", linewidth=1.1)
+    ax.set_ylim(-0.02, 1.02)
+    return step_axis(ax, ordered["step"], label=False)
+
+
+def draw_task_performance(tables: Mapping[str, pd.DataFrame]) -> Figure:
+    """Draw accuracy over training for every scored task."""
+    performance = tables["task_performance"]
+    scored = performance[performance["status"] == "scored"] if not performance.empty else performance
+    names = sorted(scored["task"].unique()) if not scored.empty else []
+    rows = max(1, -(-len(names) // 3))
+    figure, axes = new_figure(rows, min(3, max(len(names), 1)), height=0.7 + 2.1 * rows, sharey=True)
+    if not names:
+        not_found(axes[0, 0], "no task with enough examples")
+        return figure
+    since = acquired_tasks(performance)
+    for ax, task in zip(axes.flat, names, strict=False):
+        plot_performance(scored[scored["task"] == task], ax)
+        known = since[task]
+        ax.set_title(f"{task}: {'not acquired' if known is None else f'from step {step_text(known)}'}", fontsize=9.5)
+    for ax in list(axes.flat)[len(names) :]:
+        ax.set_axis_off()
+    figure.supxlabel("pre-training step (log scale; step 0 drawn at 0.5)", fontsize=9.5)
+    figure.supylabel("accuracy", fontsize=9.5)
+    return figure
+
+
+def carried_tasks(attribution: pd.DataFrame, performance: pd.DataFrame) -> list[str]:
+    """Return tasks with attributed features: those acquired at the end first, then by name; at most four."""
+    if attribution.empty:
+        return []
+    known = acquired_tasks(performance)
+    names = sorted(attribution["task"].unique())
+    return sorted(names, key=lambda task: (known.get(task) is None, task))[:_TASKS]
+
+
+def plot_attribution(rows: pd.DataFrame, ax: Axes) -> Axes:
+    """Draw one task's attributions: strongest features × snapshots, ordered by the snapshot of their largest share.
+
+    Grey: not among the strongest kept at that snapshot.
+    """
+    features = rows[rows["feature"] >= 0].assign(size=lambda frame: frame["attr"].abs())
+    strongest = features.groupby("feature")["size"].max().sort_values(ascending=False, kind="stable")
+    matrix = (
+        features[features["feature"].isin(strongest.index[:_FEATURES])]
+        .pivot(index="feature", columns="step", values="attr")
+        .sort_index(axis=1)
+    )
+    order = np.argsort(matrix.abs().fillna(-1).to_numpy().argmax(axis=1), kind="stable")
+    matrix = matrix.iloc[order]
+    limit = float(np.nanmax(matrix.abs().to_numpy()))
+    ax.set_facecolor(LIGHT)
+    image = ax.imshow(
+        matrix.to_numpy(dtype=float), aspect="auto", cmap=diverging(), vmin=-limit, vmax=limit, interpolation="nearest"
+    )
+    snapshot_axis(ax, matrix.columns)
+    ax.set_yticks(range(len(matrix)), [str(feature) for feature in matrix.index], fontsize=SMALL)
+    ax.set_ylabel("feature")
+    assert ax.figure is not None
+    ax.figure.colorbar(image, ax=ax, label="attribution (logits)", pad=0.02)
+    return ax
+
+
+def draw_attribution(tables: Mapping[str, pd.DataFrame]) -> Figure:
+    """Draw attributions of the strongest features over snapshots beside each task's performance."""
+    attribution, performance = tables["attribution"], tables["task_performance"]
+    names = carried_tasks(attribution, performance)
+    rows = max(1, len(names))
+    figure, axes = new_figure(rows, 2, height=0.5 + 3.1 * rows, width_ratios=(1.7, 1))
+    if not names:
+        not_found(axes[0, 0], "no snapshot has acquired a task, so there is nothing to attribute")
+        axes[0, 1].set_axis_off()
+        return figure
+    for (left, right), task in zip(axes, names, strict=True):
+        plot_attribution(attribution[attribution["task"] == task], left).set_title(task)
+        plot_performance(performance[performance["task"] == task], right).set_title("accuracy")
+    axes[-1, 0].set_xlabel("snapshot (step) at which the task is above chance")
+    axes[-1, 1].set_xlabel("pre-training step (log scale)")
+    return figure
+
+
+def plot_ablation(rows: pd.DataFrame, ax: Axes, *, mode: str, steps: list[int]) -> Axes:
+    """Draw the metric against the number of features, by attribution (solid) and at random (dotted), per snapshot."""
+    chosen = rows[rows["mode"] == mode]
+    colours = step_colours(steps)
+    everything = int(chosen["k"].max())
+    grid = sorted(chosen["k"].unique())
+    position = {k: index for index, k in enumerate(grid)}
+    for step in steps:
+        here = chosen[chosen["step"] == step]
+        ranked = here[here["ranking"] == "attr_here"].sort_values("k")
+        x = ranked["k"].map(position)
+        if step == steps[-1]:
+            ax.fill_between(
+                x, ranked["metric_ci_lo"].astype(float), ranked["metric_ci_hi"].astype(float), color=colours[step],
+                alpha=0.15, linewidth=0,
+            )  # fmt: skip
+        ax.plot(x, ranked["metric"], color=colours[step], marker=".", label=f"step {step_text(step)}")
+        chance = here[here["ranking"] == "random"].groupby("k", sort=True)["metric"].mean()
+        ax.plot([position[k] for k in chance.index], chance, color=colours[step], linestyle=":", linewidth=1.5)
+    texts = ["all" if k == everything else f"{k}" for k in grid]
+    ax.set_xticks(range(len(grid)), texts)
+    ax.axhline(0, color=GREY, linewidth=0.9)
+    ax.set_ylabel("logit difference")
+    return ax
+
+
+def draw_ablation(tables: Mapping[str, pd.DataFrame]) -> Figure:
+    """Draw what happens to each task when its top-k features are taken away, or all but them."""
+    curves, performance = tables["ablation_curves"], tables["task_performance"]
+    names = carried_tasks(curves, performance)
+    rows = max(1, len(names))
+    figure, axes = new_figure(rows, 2, height=0.7 + 2.7 * rows, sharex=bool(names))
+    if not names:
+        not_found(axes[0, 0], "no snapshot has acquired a task, so there is nothing to ablate")
+        axes[0, 1].set_axis_off()
+        return figure
+    for (left, right), task in zip(axes, names, strict=True):
+        chosen = curves[curves["task"] == task]
+        every = sorted(int(step) for step in chosen["step"].unique())
+        steps = sorted({every[round(place)] for place in np.linspace(0, len(every) - 1, min(4, len(every)))})
+        plot_ablation(chosen, left, mode="disrupt", steps=steps).set_title(f"{task}: without the top k")
+        plot_ablation(chosen, right, mode="restore", steps=steps).set_title("with nothing but the top k")
+        right.plot([], [], color=BLACK, linestyle=":", label="k at random")
+        right.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+        right.set_ylabel("")
+    for ax in axes[-1]:
+        ax.set_xlabel("k: number of features")
+    return figure

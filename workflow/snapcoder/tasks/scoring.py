@@ -1,0 +1,63 @@
+"""Score a snapshot on task examples: the logits of both answers after the clean prefix."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import LongTensor, Tensor
+from transformers import PreTrainedModel
+
+from snapcoder.storage.task_examples import Example
+
+
+def batches_by_length(examples: Sequence[Example], batch_size: int) -> Iterator[list[int]]:
+    """Yield indices of examples of one prefix length at a time, at most `batch_size` of them, shortest first.
+
+    Batches of equal length need no padding, so no result depends on its neighbours.
+    """
+    by_length: dict[int, list[int]] = {}
+    for index, example in enumerate(examples):
+        by_length.setdefault(len(example.clean_tokens), []).append(index)
+    for length in sorted(by_length):
+        indices = by_length[length]
+        for start in range(0, len(indices), batch_size):
+            yield indices[start : start + batch_size]
+
+
+def prefix_tokens(examples: Sequence[Example], side: str, device: torch.device) -> LongTensor:
+    """Return the prefixes of examples of one length, [example, position]; `side` is clean or patch."""
+    rows = [example.clean_tokens if side == "clean" else example.patch_tokens for example in examples]
+    return torch.tensor(rows, dtype=torch.long, device=device)  # type: ignore[return-value]
+
+
+def answer_tokens(examples: Sequence[Example], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the clean and the patch answers as two tensors [example]."""
+    pairs = torch.tensor([(e.clean_token, e.patch_token) for e in examples], dtype=torch.long, device=device)
+    return pairs[:, 0], pairs[:, 1]
+
+
+@torch.no_grad()
+def score_examples(model: PreTrainedModel, examples: Sequence[Example], *, step: int, batch_size: int) -> pd.DataFrame:
+    """Return TASK_EXAMPLES rows of one snapshot; `example` is the index in `examples`.
+
+    logit_diff = logit(clean answer) − logit(patch answer) at the last position of the clean prefix.
+    """
+    logit_diff, log_prob = np.zeros(len(examples)), np.zeros(len(examples))
+    for indices in batches_by_length(examples, batch_size):
+        batch = [examples[index] for index in indices]
+        logits = model(prefix_tokens(batch, "clean", model.device), use_cache=False, logits_to_keep=1).logits[:, -1]
+        logits = logits.float()  # [example, vocab]
+        clean, patch = (logits.gather(1, token[:, None])[:, 0] for token in answer_tokens(batch, model.device))
+        logit_diff[indices] = (clean - patch).cpu().numpy()
+        log_prob[indices] = (clean - logits.logsumexp(dim=1)).cpu().numpy()
+    return pd.DataFrame(
+        {
+            "step": step,
+            "task": [example.task for example in examples],
+            "example": np.arange(len(examples)),
+            "logit_diff": logit_diff,
+            "prob_correct": np.minimum(np.exp(log_prob), 1.0),
+            "loss_answer": np.maximum(-log_prob, 0.0),
+        }
+    )
