@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+from snapcoder.lifeline import VARIABLE, die_with_parent
 from snapcoder.planning import DEFAULT_CONFIG
 from snapcoder.study.load import StudyError, read_study
 from snapcoder.warm import warm_server
@@ -47,7 +48,12 @@ def _run(options: argparse.Namespace, root: Path) -> int:
     command += ["--configfile", str(options.configfile), "--quiet", "rules", *options.more]
     with warm_server(enabled=not options.cold) as environment:
         process = subprocess.Popen(
-            command, env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command,
+            env={**os.environ, **environment, VARIABLE: str(os.getpid())},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            preexec_fn=die_with_parent,
         )
         status = _follow(process)
     report = root / "report" / "index.html"

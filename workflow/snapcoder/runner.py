@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from snapcoder.job import Job, parse_settings
+from snapcoder.lifeline import end_with_run, only_one
 from snapcoder.provenance.fingerprint import step_fingerprint
 from snapcoder.provenance.record import build_core, build_record, study_root
 from snapcoder.storage.atomic import write_text
@@ -22,9 +23,13 @@ def run_step(step: str, arguments: list[str]) -> int:
     Bad input ends with one line on standard error and status 1, the traceback in the log only.
     """
     options = _parser(step).parse_args(arguments)
+    end_with_run()
     _start_logging(options.log)
     try:
-        _run(step, options, arguments)
+        with only_one(_lock_of(options.record)) as waited:
+            if waited:
+                logger.info("%s: waited for a process of an earlier run that was still on this job", step)
+            _run(step, options, arguments)
     except (ValueError, OSError) as error:
         logger.debug("traceback of the error below", exc_info=True)
         logger.error("%s: %s", step, " ".join(str(error).split()))
@@ -36,6 +41,10 @@ def run_step(step: str, arguments: list[str]) -> int:
         logger.exception("%s: a defect in snapcoder, please report it with this log", step)
         return 2
     return 0
+
+
+def _lock_of(record: Path) -> Path:
+    return study_root(record) / ".locks" / "-".join(record.parts[-2:])
 
 
 def _parser(step: str) -> argparse.ArgumentParser:

@@ -59,7 +59,9 @@ def caches(planted: Planted, tmp_path_factory: pytest.TempPathFactory) -> list[P
 
 @pytest.fixture
 def make_job(tmp_path: Path) -> Callable[..., Job]:
-    def make(name: str, inputs: dict[str, list[Path]], outputs: dict[str, str], threads: int = 1, **settings: object) -> Job:
+    def make(
+        name: str, inputs: dict[str, list[Path]], outputs: dict[str, str], threads: int = 1, **settings: object
+    ) -> Job:
         return Job(
             step=name,
             inputs={key: tuple(paths) for key, paths in inputs.items()},

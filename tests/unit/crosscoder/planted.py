@@ -8,13 +8,15 @@ import numpy as np
 @dataclass(frozen=True)
 class Planted:
     """x [row, snapshot, model] raw activations; strength [snapshot, feature] of each feature's direction;
-    amount [row, feature] how strongly each row contains it; onset [feature] first snapshot with strength.
+    amount [row, feature] how strongly each row contains it; onset [feature] first snapshot with strength;
+    scale [snapshot] unit of the snapshot's activations.
     """
 
     activations: np.ndarray
     strength: np.ndarray
     amount: np.ndarray
     onset: np.ndarray
+    scale: np.ndarray
 
 
 def plant(
@@ -57,7 +59,7 @@ def plant(
         ],
         axis=1,
     )
-    return Planted(x.astype(np.float32), strength, amount, onset)
+    return Planted(x.astype(np.float32), strength, amount, onset, scale)
 
 
 def match_by_activation(amount: np.ndarray, code: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -64,11 +64,17 @@ def reference(parameters: Parameters, x: Tensor, activation: Activation, penalty
     norms = parameters.decoder.norm(dim=2)
     gating = norms if activation.gate == "per_snapshot" else norms.square().mean(0, keepdim=True).sqrt().expand(S, F)
     f = Gate.apply(
-        z[:, None].expand(B, S, F), gating.detach(), parameters.log_threshold, activation.window, activation.include_negative
+        z[:, None].expand(B, S, F),
+        gating.detach(),
+        parameters.log_threshold,
+        activation.window,
+        activation.include_negative,
     )
     error = torch.einsum("bsf,sfd->bsd", f, parameters.decoder) + parameters.decoder_bias - x
     v = f * norms
-    value = {"none": torch.zeros_like, "l1": lambda t: t}.get(penalty.kind, lambda t: torch.tanh(penalty.stretch * t))(v)
+    value = {"none": torch.zeros_like, "l1": lambda t: t}.get(penalty.kind, lambda t: torch.tanh(penalty.stretch * t))(
+        v
+    )
     q = value.mean(dim=(0, 1))
     extra = q / penalty.frequency_scale if penalty.kind == "tanh_quad" else 0.0
     return error.square().sum(dim=2).mean(), penalty.weight * (q * (1 + extra)).sum()
@@ -76,9 +82,7 @@ def reference(parameters: Parameters, x: Tensor, activation: Activation, penalty
 
 def run(parameters: Parameters, x: Tensor, activation: Activation, penalty: Penalty) -> Step:
     z = encode(parameters, x)
-    return loss_and_gradients(
-        parameters, x, z, parameters.log_threshold.exp(), activation=activation, penalty=penalty
-    )
+    return loss_and_gradients(parameters, x, z, parameters.log_threshold.exp(), activation=activation, penalty=penalty)
 
 
 @pytest.mark.parametrize("penalty", PENALTIES, ids=lambda penalty: penalty.kind)
@@ -114,7 +118,9 @@ def test_gradients_are_the_slopes_of_the_loss(gate: str, penalty: Penalty) -> No
         ahead = replace(parameters, **{name: getattr(parameters, name) + 1e-7 * direction})
         behind = replace(parameters, **{name: getattr(parameters, name) - 1e-7 * direction})
         losses = [run(moved, x, activation, penalty) for moved in (ahead, behind)]
-        slope = sum(sign * (one.reconstruction + one.sparsity) for sign, one in zip((1, -1), losses, strict=True)) / 2e-7
+        slope = (
+            sum(sign * (one.reconstruction + one.sparsity) for sign, one in zip((1, -1), losses, strict=True)) / 2e-7
+        )
         assert slope == pytest.approx(float((getattr(step.gradients, name) * direction).sum()), rel=1e-5, abs=1e-7)
 
 

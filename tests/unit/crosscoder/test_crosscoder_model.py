@@ -94,13 +94,9 @@ def test_the_sparsity_weight_rises_linearly() -> None:
 
 
 @settings(max_examples=30, deadline=None)
-@given(
-    n_rows=st.integers(1, 40), batch_size=st.integers(1, 50), seed=st.integers(0, 3), steps=st.integers(1, 12)
-)
+@given(n_rows=st.integers(1, 40), batch_size=st.integers(1, 50), seed=st.integers(0, 3), steps=st.integers(1, 12))
 def test_every_epoch_visits_every_row_once(n_rows: int, batch_size: int, seed: int, steps: int) -> None:
-    seen = np.concatenate(
-        [batch_rows(step, batch_size=batch_size, n_rows=n_rows, seed=seed) for step in range(steps)]
-    )
+    seen = np.concatenate([batch_rows(step, batch_size=batch_size, n_rows=n_rows, seed=seed) for step in range(steps)])
     assert len(seen) == steps * batch_size
     for epoch in range(len(seen) // n_rows):
         assert sorted(seen[epoch * n_rows : (epoch + 1) * n_rows]) == list(range(n_rows))
@@ -134,7 +130,9 @@ def test_scores_equal_their_dense_definitions_however_rows_are_batched(gate: str
         assert scores[s].ev == pytest.approx(float(1 - squared[:, s].sum() / deviation[:, s].sum()), abs=1e-6)
         assert scores[s].ev_legacy == pytest.approx(float((1 - squared[:, s] / deviation[:, s]).mean()), rel=1e-4)
         assert scores[s].l0 == pytest.approx(float(on[:, s].sum() / 90))
-        assert scores[s].nrmse == pytest.approx(float(squared[:, s].sqrt().mean() / x[:, s].norm(dim=1).mean()), rel=1e-5)
+        assert scores[s].nrmse == pytest.approx(
+            float(squared[:, s].sqrt().mean() / x[:, s].norm(dim=1).mean()), rel=1e-5
+        )
         assert scores[s].dead == pytest.approx(float((~fires[:, s].any(dim=0)).double().mean()))
         assert scores[s].dense == pytest.approx(float((fires[:, s].double().mean(dim=0) > 0.1).double().mean()))
     pooled, raw = scores[-1], torch.from_numpy(1 / scale**2)

