@@ -5,6 +5,8 @@ The story: the bigram distance is lowest at step 64, directions turn between 64 
 Tokens are hostile on purpose.
 """
 
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 
@@ -120,7 +122,11 @@ def _history(rng) -> dict[str, pd.DataFrame]:
     for feature in range(N_FEATURES):
         kind = "dead" if feature >= 56 else "emergent" if feature % 3 == 1 else "initialization"
         onset = int(rng.choice([128, 256, 256, 256, 512])) if kind == "emergent" else 0
-        level = 1 / (1 + np.exp(-6 * (places - _place(max(onset, 1)) + 0.05))) if onset else 0.6 + 0.4 * rng.random(len(STEPS))
+        level = (
+            1 / (1 + np.exp(-6 * (places - _place(max(onset, 1)) + 0.05)))
+            if onset
+            else 0.6 + 0.4 * rng.random(len(STEPS))
+        )
         level = np.clip(level + 0.02 * rng.random(len(STEPS)), 0, None)
         norm_rel = level / level.max()
         rate = np.where(kind == "dead", 0, 0.03 * norm_rel * rng.random())
@@ -148,7 +154,7 @@ def _directions(rng) -> dict[str, pd.DataFrame]:
     angle = dict(zip(STEPS[1:], (8, 10, 30, 50, 30, 12, 8, 3, 5), strict=True))
     rows = []
     for feature in range(56):
-        for a, b in zip(STEPS[:-1], STEPS[1:], strict=True):
+        for a, b in pairwise(STEPS):
             degrees = float(np.clip(angle[b] + rng.normal(0, 3), 0.1, 179))
             rows.append(
                 {"feature": feature, "kind": "adjacent", "step_a": a, "step_b": b, "cos": np.cos(np.radians(degrees)),

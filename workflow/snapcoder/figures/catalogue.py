@@ -124,7 +124,7 @@ CATALOGUE: tuple[Figure, ...] = (
     Figure(
         "complexity_onset",
         "features",
-        "Are later features more complex?",
+        "Complexity and type against onset",
         "Rule-based complexity (1 one token … 5 wide context; docs/definitions.md) against the end of the onset "
         "interval, for features whose onset lies between two snapshots. Points are jittered; the line joins the mean "
         "complexity per onset. ρ: Spearman's correlation with bootstrap 95% interval over features and two-sided "

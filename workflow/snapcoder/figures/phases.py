@@ -118,7 +118,8 @@ def _draw(tables: Mapping[str, pd.DataFrame], scale: Scale) -> Figure:
         chosen = boundaries(segments, metric_set)
         if len(chosen):
             shade_boundaries(ax, chosen, scale=scale, text=scale == "log" and ax in (column[0], column[3]))
-        ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+        if ax.get_legend_handles_labels()[0]:
+            ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     if segments.empty or (segments["n_segments"] <= 1).all():
         column[0].annotate(
             "no phase boundary found", (0.99, 0.97), xycoords="axes fraction", ha="right", va="top", fontsize=SMALL

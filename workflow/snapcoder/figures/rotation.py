@@ -57,12 +57,12 @@ def plot_turning(intervals: pd.DataFrame, summary: pd.DataFrame, ax: Axes) -> Ax
     middle = np.sqrt(edges[:-1] * edges[1:])
     for column, (colour, label) in names.items():
         low, high = intervals[f"{column}_lo"], intervals[f"{column}_hi"]
-        ax.stairs(intervals[column], edges, color=METRIC_COLOURS[colour], linewidth=1.8, label=label)
+        ax.stairs(intervals[column], edges, baseline=None, color=METRIC_COLOURS[colour], linewidth=1.8, label=label)
         ax.vlines(middle, low, high, color=METRIC_COLOURS[colour], linewidth=3, alpha=0.45)
     pairs = intervals.merge(summary[["step_a", "step_b", "cos_null_p95"]], on=["step_a", "step_b"], how="left")
     null = np.degrees(np.arccos(pairs["cos_null_p95"].astype(float).clip(-1, 1))) / pairs["decades"]
     if null.notna().all():
-        ax.stairs(null, edges, color=GREY, linestyle="--", linewidth=1.2, label="unrelated directions")
+        ax.stairs(null, edges, baseline=None, color=GREY, linestyle="--", linewidth=1.2, label="unrelated directions")
     ax.set_ylabel("degrees per decade of steps")
     top = float(np.nanmax([intervals["angle_hi"].max(), intervals["procrustes_hi"].max(), 1.0]))
     ax.set_ylim(0, 1.45 * top)  # unrelated directions across a short interval would dwarf everything

@@ -75,7 +75,7 @@ def number(value: float, digits: int = 2) -> str:
     """Return a number for a sentence; a dash when it is undefined."""
     if not math.isfinite(value):
         return "–"
-    return f"{value:,.{digits + 1 if digits and abs(value) < 0.1 else digits}f}"
+    return f"{value:,.{digits + 1 if digits and abs(value) < 0.1 else digits}f}".replace("-", "−")
 
 
 def percent(value: float) -> str:

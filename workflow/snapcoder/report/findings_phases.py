@@ -1,5 +1,6 @@
 """Findings about the statistical phase and where it ends."""
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -190,7 +191,7 @@ def _boundary(segments: pd.DataFrame, name: str) -> Finding:
         return Finding(key, "phases", claim, "not_found", sentence, (), ("phase_segments",))
     labels = ", then ".join(str(row["label"]) for row in records)
     texts, statistics = [], [Statistic("BIC gain over one segment", gain, "phase_segments")]
-    for before, row in zip(records[:-1], records[1:], strict=True):
+    for before, row in itertools.pairwise(records):
         support = float(row["break_support"])
         texts.append(
             f"between {step(before['last_step'])} and {step(row['first_step'])} (95% interval "

@@ -40,17 +40,17 @@ class CrosscoderSettings:
         choices=("batchtopk", "jumprelu", "relu_l1"),
     )
     n_features: int = setting(1024, "Size of the dictionary.", unit="features", minimum=8, maximum=10_000_000)
-    steps: int = setting(300, "Length of training.", unit="optimiser steps", minimum=1)
-    batch_size: int = setting(2048, "Rows per step.", unit="tokens", minimum=8)
+    steps: int = setting(400, "Length of training.", unit="optimiser steps", minimum=1)
+    batch_size: int = setting(1024, "Rows per step.", unit="tokens", minimum=8)
     lr: float = setting(2e-3, "Peak learning rate (Adam).", minimum=1e-8, maximum=1.0)
-    lr_warmup_steps: int = setting(20, "Linear warm-up of the learning rate.", unit="optimiser steps", minimum=0)
+    lr_warmup_steps: int = setting(30, "Linear warm-up of the learning rate.", unit="optimiser steps", minimum=0)
     lr_decay_share: float = setting(
         0.2, "Last share of training over which the learning rate falls linearly to lr_final.", minimum=0.0, maximum=1.0
     )
     lr_final: float = setting(0.03125, "Final learning rate as a share of the peak.", minimum=0.0, maximum=1.0)
     beta2: float = setting(0.999, "Adam's second-moment decay.", minimum=0.0, maximum=0.99999)
     clip: float = setting(1.0, "Largest gradient norm; 0 switches clipping off.", minimum=0.0)
-    k: int = setting(24, "batchtopk: active features per token.", unit="features/token", minimum=1)
+    k: int = setting(20, "batchtopk: active features per token, averaged over snapshots.", unit="features/token", minimum=1)
     gate: str = setting(
         "per_snapshot",
         "per_snapshot: a feature is on at a snapshot when z·norm there passes the threshold; shared: one decision for all snapshots by the root-mean-square norm.",
@@ -81,7 +81,7 @@ class CrosscoderSettings:
         0.03125, "batchtopk: weight of the loss that lets dead features explain the residual.", minimum=0.0
     )
     dead_after: int = setting(
-        50, "batchtopk: a feature is dead after this many steps without firing.", unit="optimiser steps", minimum=1
+        100, "batchtopk: a feature is dead after this many steps without firing.", unit="optimiser steps", minimum=1
     )
     center: bool = setting(True, "Subtract each snapshot's mean activation before scaling.")
     init_norm: float | None = setting(
@@ -90,9 +90,9 @@ class CrosscoderSettings:
     precision: str = setting(
         "bf16", "Arithmetic of the large matrix products; weights and sums stay fp32.", choices=("bf16", "fp32")
     )
-    eval_every: int = setting(50, "How often held-out scores are written.", unit="optimiser steps", minimum=1)
+    eval_every: int = setting(100, "How often held-out scores are written.", unit="optimiser steps", minimum=1)
     checkpoint_every: int = setting(
-        50, "How often training can be resumed from after a kill.", unit="optimiser steps", minimum=1
+        100, "How often training can be resumed from after a kill.", unit="optimiser steps", minimum=1
     )
     device: str = setting(
         "auto", "Where training runs; auto takes a GPU when there is one.", choices=("auto", "cpu", "cuda")

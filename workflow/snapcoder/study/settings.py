@@ -28,7 +28,6 @@ _SECTIONS: dict[str, tuple[str, ...]] = {
     "phase_metrics": ("phases",),
     "phase_segments": ("phases",),
     "examples": ("features",),
-    "complexity": ("evolution",),
     "logits": ("features",),
     "report": ("report",),
 }

@@ -1,0 +1,54 @@
+"""Write a synthetic study's tables to files, and run steps on them, as the workflow does."""
+
+from pathlib import Path
+
+from snapcoder.figures.catalogue import FIGURES
+from snapcoder.job import Job
+from snapcoder.steps.figures import figures
+from snapcoder.steps.landing import landing
+from snapcoder.steps.report import report
+from snapcoder.storage.tables import write_table
+from snapcoder.tables.catalogue import TABLES
+
+COMMON = ("documents", "ngram_entropy", "snapshots", "tasks", "task_performance", "training_log")
+CORE = {
+    "schema": 1,
+    "step": "test",
+    "settings": {},
+    "code": "0123456789abcdef",
+    "inputs": [],
+    "software": {"python": "3.11"},
+}
+
+
+def write_tables(root: Path, tables) -> list[Path]:
+    paths = []
+    for name, frame in sorted(tables.items()):
+        path = root / "tables" / ("" if name in COMMON else "block2") / f"{name}.parquet"
+        write_table(path, frame, TABLES[name], CORE)
+        paths.append(path)
+    return paths
+
+
+def run_figures(root: Path, tables: list[Path]) -> list[Path]:
+    out = [root / "figures" / "block2" / f"{name}.{kind}" for name in FIGURES for kind in ("svg", "png")]
+    figures(Job("figures", {"tables": tuple(tables)}, {"figures": tuple(out)}, {"layer": 2, "study": "made"}, 1, CORE))
+    return out
+
+
+def run_report(
+    root: Path, tables: list[Path], drawn: list[Path], *, study: str = "made", max_cards: int = 2000
+) -> Path:
+    folder = root / "report" / "block2"
+    outputs = {"page": "index.html", "manifest": "manifest.json", "findings": "findings.json"}
+    settings = {"layer": 2, "study": study, "report": {"title": "", "max_cards": max_cards}}
+    paths = {name: (folder / file,) for name, file in outputs.items()}
+    report(Job("report", {"tables": tuple(tables), "figures": tuple(drawn)}, paths, settings, 1, CORE))
+    return folder
+
+
+def run_landing(root: Path, layers: list[int], *, study: str = "made") -> Path:
+    pages = tuple(root / "report" / f"block{layer}" / "index.html" for layer in layers)
+    page = root / "report" / "index.html"
+    landing(Job("landing", {"pages": pages}, {"page": (page,)}, {"study": study, "layers": layers}, 1, CORE))
+    return page

@@ -1,0 +1,99 @@
+"""The page of one layer: facts of the run, findings, figures, features, tables, limits."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from snapcoder.figures.catalogue import CATALOGUE
+from snapcoder.report.finding import Finding
+from snapcoder.report.findings import SECTIONS
+from snapcoder.report.rendering import render
+
+VERDICTS = {"found": "found", "not_found": "not found", "undecidable": "undecidable"}
+
+
+@dataclass(frozen=True)
+class TableLink:
+    """A table of the study: its name, where it lies relative to the page, and what it says of itself."""
+
+    name: str
+    href: str
+    rows: int
+    about: Mapping[str, Any]
+
+
+def index_page(
+    tables: Mapping[str, pd.DataFrame],
+    *,
+    study: str,
+    title: str,
+    layer: int,
+    findings: Sequence[Finding],
+    links: Sequence[TableLink],
+    core: Mapping[str, Any],
+    n_cards: int,
+) -> str:
+    """Return the HTML of a layer's page. `core` is the provenance of the report itself."""
+    counts: Counter[str] = Counter(finding.verdict for finding in findings)
+    return render(
+        "index.html",
+        title=title or f"{study}: features over pre-training",
+        study=study,
+        layer=layer,
+        facts=run_facts(tables, layer=layer, core=core),
+        software=sorted(core.get("software", {}).items()),
+        sections=SECTIONS,
+        findings=[finding.as_json() for finding in findings],
+        verdicts=VERDICTS,
+        counts=[(VERDICTS[verdict], verdict, counts.get(verdict, 0)) for verdict in VERDICTS],
+        figures=CATALOGUE,
+        links=links,
+        n_cards=n_cards,
+        classes=sorted(tables["feature_timing"]["class"].unique()) if not tables["feature_timing"].empty else [],
+        types=sorted(tables["complexity"]["type"].unique()) if not tables["complexity"].empty else [],
+    )
+
+
+def run_facts(tables: Mapping[str, pd.DataFrame], *, layer: int, core: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what was studied, as pairs of name and text, read from the tables."""
+    facts = [("Site", f"residual stream after block {layer}, counted from 0 (blocks.{layer}.resid_post)")]
+    snapshots, documents = tables["snapshots"], tables["documents"]
+    if not snapshots.empty:
+        base, added = snapshots[~snapshots["added"]], snapshots[snapshots["added"]]
+        more = f", and {len(added)} added later ({_steps(added['step'])})" if len(added) else ""
+        facts.append(
+            ("Model", f"{int(snapshots['n_parameters'].iloc[0]):,} parameters, from {snapshots['source'].iloc[0]}")
+        )
+        facts.append(("Snapshots", f"{len(base)}: {_steps(base['step'])}{more}"))
+        seen = snapshots["tokens"].dropna()
+        if len(seen):
+            facts.append(("Tokens seen at the end", f"{int(seen.max()):,}"))
+    if not documents.empty:
+        held = documents[documents["split"] == "heldout"]
+        facts.append(
+            (
+                "Text",
+                f"{len(documents):,} documents, {int(documents['n_tokens'].sum()):,} tokens, of which {len(held):,} documents and "
+                f"{int(held['n_tokens'].sum()):,} tokens held out; from {', '.join(sorted(documents['source'].unique()))}",
+            )
+        )
+    recon = tables["recon_metrics"]
+    if not recon.empty:
+        row = recon.sort_values("snapshot").iloc[0]
+        facts.append(
+            (
+                "Dictionary",
+                f"{int(row['dict_size']):,} features, {row['l0']:.1f} active per token, explained variance {row['ev']:.3f} "
+                "on held-out text",
+            )
+        )
+    facts.append(("Code of this report", f"fingerprint {core.get('code', 'unknown')}"))
+    return facts
+
+
+def _steps(steps: pd.Series) -> str:
+    shown = [f"{int(step):,}" for step in sorted(steps)]
+    return ", ".join(shown if len(shown) <= 24 else [*shown[:10], "…", *shown[-4:]])
