@@ -44,9 +44,10 @@ def warm_server(*, enabled: bool) -> Iterator[dict[str, str]]:
         try:
             yield {VARIABLE: address}
         finally:
+            server.kill()  # no job is left; it may still be importing, so do not wait for it to notice
+            server.wait()
             assert server.stdin is not None
             server.stdin.close()
-            server.wait(timeout=30)
 
 
 def run_warm(arguments: list[str]) -> int | None:

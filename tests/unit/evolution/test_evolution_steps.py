@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
-from planted import ONSETS, STEPS, planted
+from planted_features import ONSETS, STEPS, planted
 
 from snapcoder.job import Job
 from snapcoder.phases.predictions import UNITS

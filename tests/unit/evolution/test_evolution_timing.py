@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from planted import ONSETS, STEPS, TURNS, blocks_of, decoders_of, planted
+from planted_features import ONSETS, STEPS, TURNS, blocks_of, decoders_of, planted
 
 from snapcoder.evolution.rotation import rotation
 from snapcoder.evolution.snapshot_decoders import alive_matrix
@@ -124,9 +124,18 @@ def test_stabilisation_needs_direction_and_norm_near_the_end_from_then_on():
 
 
 def test_the_fastest_turn_is_looked_for_only_while_alive():
-    speed = np.array([[90.0, 90.0, 5.0], [30.0, 10.0, 5.0], [20.0, 20.0, np.nan]])
-    both = np.array([[False, True, False], [True, True, False], [True, True, True]])
-    np.testing.assert_array_equal(fastest_turn(speed, both, np.array([0, 1, 2, 3])), [2, 1, np.nan])
+    angle = np.array([[90.0, 90.0, 5.0, 5.0], [30.0, 10.0, 5.0, 5.0], [40.0, 20.0, 5.0, np.nan]])
+    both = np.array([[False, True, False, True], [True, True, False, False], [True, True, True, True]])
+    steps = np.array([1, 10, 100, 1000])
+    np.testing.assert_array_equal(fastest_turn(angle, both, steps), [1000, 10, np.nan, np.nan])
+    np.testing.assert_array_equal(fastest_turn(angle[:1], both[:1], steps[:2]), [np.nan, 10, np.nan, 10])
+
+
+def test_a_short_interval_with_the_same_noise_does_not_win_over_a_real_turn():
+    # 40° of noise everywhere, 70° at 192 → 256; 96 → 128 and 384 → 512 are shorter than their neighbours
+    steps = np.array([64, 96, 128, 192, 256, 384, 512])
+    angle = np.array([40.0, 40, 40, 70, 40, 40])[:, None]
+    assert fastest_turn(angle, np.ones((6, 1), dtype=bool), steps)[0] == 256
 
 
 def test_each_class_is_reached_in_the_documented_order():

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from planted import ONSETS, STEPS, blocks_of, decoders_of, planted
+from planted_features import ONSETS, STEPS, blocks_of, decoders_of, planted
 from scipy.sparse import csr_array
 
 from snapcoder.evolution.regression import CodeMoments, code_covariance, regression_r2

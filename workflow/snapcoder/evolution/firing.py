@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_array
 
+_ALL_BITS = 0xFFFFFFFF
+
 
 @dataclass(frozen=True)
 class Firing:
@@ -30,10 +32,12 @@ class SortedCodes:
     def __init__(self, z: csr_array) -> None:
         self.n_rows, self.n_features = z.shape
         keep = z.data > 0
-        feature, value = z.indices[keep], z.data[keep]
-        order = np.lexsort((-value, feature))
-        self._value = value[order]  # [entry]
-        self._start = np.searchsorted(feature[order], np.arange(self.n_features + 1))  # [feature + 1]
+        # Bit patterns of positive floats are ordered like the floats, so one integer sort orders by feature and value.
+        bits = np.ascontiguousarray(z.data[keep], dtype=np.float32).view(np.uint32)
+        key = (z.indices[keep].astype(np.int64) << 32) | (_ALL_BITS - bits.astype(np.int64))
+        key.sort()
+        self._value = (_ALL_BITS - (key & _ALL_BITS)).astype(np.uint32).view(np.float32)  # [entry]
+        self._start = np.searchsorted(key, np.arange(self.n_features + 1, dtype=np.int64) << 32)  # [feature + 1]
         self._sum = np.concatenate([[0.0], np.cumsum(self._value, dtype=np.float64)])
         self._square = np.concatenate([[0.0], np.cumsum(self._value.astype(np.float64) ** 2)])
 

@@ -111,15 +111,24 @@ def stabilised(norms: np.ndarray, cos_final: np.ndarray, alive: np.ndarray, step
     return np.where(known, steps[first], np.nan)
 
 
-def fastest_turn(speed: np.ndarray, both_alive: np.ndarray, steps: np.ndarray) -> np.ndarray:
-    """Return the step that ends the interval of fastest rotation, [feature]; NaN when alive over no interval.
+def fastest_turn(angle: np.ndarray, both_alive: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """Return the step that ends the interval of fastest rotation, [feature]; NaN when alive over too few snapshots.
 
-    speed (degrees/decade), both_alive: [interval, feature] between adjacent snapshots.
+    The fastest two intervals in a row are looked for, by degrees per decade over both; of these, the one that turns
+    more. One interval alone would favour short ones: decoders of neighbouring snapshots differ by their estimation
+    noise however close they are. angle (degrees), both_alive: [interval, feature] between adjacent snapshots.
     """
-    usable = np.where(both_alive & ~np.isnan(speed), speed, -np.inf)
-    if not len(usable):
-        return np.full(speed.shape[1], np.nan)
-    return np.where(np.isfinite(usable).any(axis=0), steps[1:][usable.argmax(axis=0)], np.nan)
+    usable = both_alive & ~np.isnan(angle)
+    known = np.where(usable, angle, 0.0)
+    decades = np.diff(log_steps(steps))
+    if len(known) == 1:
+        return np.where(usable[0], steps[1], np.nan)
+    speed = (known[:-1] + known[1:]) / (decades[:-1] + decades[1:])[:, None]
+    whole = usable[:-1] & usable[1:]
+    window = np.where(whole, speed, -1.0).argmax(axis=0)
+    column = np.arange(known.shape[1])
+    interval = window + (known[window + 1, column] > known[window, column])
+    return np.where(whole.any(axis=0), steps[interval + 1], np.nan)
 
 
 def classify(
@@ -166,7 +175,7 @@ def timing(
     )
     by_firing = onset(firing, steps, consecutive=settings.consecutive)
     offset_lo, offset_hi = offset(present, steps)
-    cos_final, speed, both_alive = _rotation_curves(rotation, len(features), len(steps))
+    cos_final, angle, both_alive = _rotation_curves(rotation, len(features), len(steps))
     first_alive = alive.argmax(axis=0)
     shows_turn = ever & alive[-1] & (first_alive < len(steps) - 1)
     busiest = rates.argmax(axis=0)
@@ -188,7 +197,7 @@ def timing(
             "offset_lo": _step(offset_lo),
             "offset_step": _step(offset_hi),
             "stabilised_step": _step(stabilised(norms, cos_final, alive, steps)),
-            "turn_step": _step(fastest_turn(speed, both_alive, steps)),
+            "turn_step": _step(fastest_turn(angle, both_alive, steps)),
             "cos_first_final": np.where(shows_turn, cos_final[first_alive, column], np.nan),
             "rate_mean": rates.mean(axis=0),
             "rate_final": rates[-1],
@@ -208,7 +217,7 @@ def _participation(norms: np.ndarray) -> np.ndarray:
 def _rotation_curves(
     rotation: pd.DataFrame, n_features: int, n_snapshots: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return cos to final [snapshot, feature], and speed and both_alive of adjacent pairs [interval, feature]."""
+    """Return cos to final [snapshot, feature], and angle and both_alive of adjacent pairs [interval, feature]."""
     rotation = rotation.sort_values(["kind", "step_a", "feature"])
     shape = (n_snapshots - 1, n_features)
     adjacent, to_final = rotation[rotation["kind"] == "adjacent"], rotation[rotation["kind"] == "to_final"]
@@ -216,7 +225,7 @@ def _rotation_curves(
     cos_final[:-1] = to_final["cos"].to_numpy().reshape(shape)
     return (
         cos_final,
-        adjacent["angle_per_decade"].to_numpy().astype(np.float64).reshape(shape),
+        adjacent["angle_deg"].to_numpy().astype(np.float64).reshape(shape),
         adjacent["both_alive"].to_numpy().reshape(shape),
     )
 

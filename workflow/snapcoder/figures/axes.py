@@ -85,11 +85,12 @@ def shade_boundaries(ax: Axes, segments: pd.DataFrame, *, scale: Scale = "log", 
         middle = float(np.sqrt(ends.prod()) if scale == "log" else ends.mean())
         ax.axvline(middle, color=GREY, linewidth=1.0, linestyle="--")
     if text:
-        for row in rows:
-            ends = place([row["first_step"], row["last_step"]], scale)
+        for label, group in itertools.groupby(rows, key=lambda row: str(row["label"])):
+            alike = list(group)  # neighbours with the same label are named once
+            ends = place([alike[0]["first_step"], alike[-1]["last_step"]], scale)
             middle = float(np.sqrt(ends.prod()) if scale == "log" else ends.mean())
             ax.text(
-                middle, 1.01, row["label"], ha="center", va="bottom", color="#444444", fontsize=SMALL,
+                middle, 1.01, label, ha="center", va="bottom", color="#444444", fontsize=SMALL,
                 transform=ax.get_xaxis_transform(),
             )  # fmt: skip
     return ax

@@ -127,9 +127,9 @@ CATALOGUE: tuple[Figure, ...] = (
         "Complexity and type against onset",
         "Rule-based complexity (1 one token … 5 wide context; docs/definitions.md) against the end of the onset "
         "interval, for features whose onset lies between two snapshots. Points are jittered; the line joins the mean "
-        "complexity per onset. ρ: Spearman's correlation with bootstrap 95% interval over features and two-sided "
-        "permutation p. Right: onsets by type of feature (ticks), with the median and its distribution-free 95% "
-        f"interval where n > 5. {_AXIS}",
+        "complexity of onsets with three features or more. ρ: Spearman's correlation with bootstrap 95% interval over"
+        " features and two-sided permutation p. Right: onsets by type of feature (ticks), with the median and its "
+        f"distribution-free 95% interval where n > 5. {_AXIS}",
         ("feature_timing", "complexity", "snapshots"),
     ),
     Figure(
@@ -185,8 +185,9 @@ CATALOGUE: tuple[Figure, ...] = (
         "training",
         "dictionary",
         "Training of the language model",
-        "Loss of each training batch, learning rate, and gradient norm before clipping; coloured: running median. "
-        f"Grey lines mark the snapshots. Transitions inside the warm-up may be facts about the schedule. {_AXIS}",
+        "Loss of each training batch, learning rate, and gradient norm before clipping; coloured: median over steps "
+        "within 7%. Grey lines mark the snapshots. Transitions inside the warm-up may be facts about the schedule. "
+        f"{_AXIS}",
         ("training_log", "snapshots"),
     ),
 )

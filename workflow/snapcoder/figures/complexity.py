@@ -32,7 +32,8 @@ def plot_complexity(dated: pd.DataFrame, steps: list[int], ax: Axes) -> Axes:
     x = place(dated["onset_hi"]) * 10 ** jitter.uniform(-0.03, 0.03, len(dated))
     y = dated["complexity"].astype(float) + jitter.uniform(-0.22, 0.22, len(dated))
     ax.plot(x, y, ".", color=GREY, alpha=0.55, markersize=5)
-    grouped = dated.groupby("onset_hi", sort=True)["complexity"].mean()
+    levels = dated.groupby("onset_hi", sort=True)["complexity"].agg(["mean", "count"])
+    grouped = levels.loc[levels["count"] >= 3, "mean"]
     ax.plot(place(grouped.index), grouped, "-o", color=VERMILION, markersize=5)
     result = rank_correlation(log_step(dated["onset_hi"]), dated["complexity"].to_numpy(dtype=float))
     text = (

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from snapcoder.figures.axes import place, step_axis
-from snapcoder.figures.style import BLACK, BLUE, GREEN, GREY, ORANGE, SKY, new_figure, not_found
+from snapcoder.figures.style import BLACK, BLUE, GREEN, GREY, ORANGE, SKY, legend_below, new_figure, not_found
 
 
 def plot_feature_dimensionality(table: pd.DataFrame, ax: Axes) -> Axes:
@@ -19,7 +19,7 @@ def plot_feature_dimensionality(table: pd.DataFrame, ax: Axes) -> Axes:
     ax.plot(x, table["dim_rate_null_norms"], color=GREY, linestyle="--", label="random directions, same norms")
     ax.set_ylim(0, 1.02)
     ax.set_ylabel("share of the d dimensions")
-    ax.legend(loc="best")
+    legend_below(ax, columns=2)
     return step_axis(ax, table["step"])
 
 
@@ -33,14 +33,14 @@ def plot_activation_dimensionality(table: pd.DataFrame, ax: Axes) -> Axes:
     ax.plot(x, table["top1_var_frac"], color=BLACK, linestyle=":", label="variance of the first direction")
     ax.set_ylim(bottom=0)
     ax.set_ylabel("participation ratio / d")
-    ax.legend(loc="best")
+    legend_below(ax, columns=2)
     return step_axis(ax, table["step"])
 
 
 def draw_dimensionality(tables: Mapping[str, pd.DataFrame]) -> Figure:
     """Draw feature dimensionality with its nulls (left) and that of the activations (right)."""
     table = tables["dimensionality"]
-    figure, axes = new_figure(1, 2, height=3.6)
+    figure, axes = new_figure(1, 2, height=4.1)
     if table.empty:
         for ax in axes.flat:
             not_found(ax, "no snapshot")

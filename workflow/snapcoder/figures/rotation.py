@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from snapcoder.figures.axes import place, snapshot_axis, step_axis
-from snapcoder.figures.style import GREY, METRIC_COLOURS, SMALL, diverging, new_figure, not_found
+from snapcoder.figures.style import GREY, METRIC_COLOURS, SMALL, diverging, legend_below, new_figure, not_found
 from snapcoder.figures.summary import rotation_by_interval
 
 
@@ -31,7 +31,7 @@ def plot_similarity(summary: pd.DataFrame, ax: Axes, *, column: str) -> Axes:
 def draw_cosine_matrix(tables: Mapping[str, pd.DataFrame]) -> Figure:
     """Draw median cosines between all snapshots, plain and after Procrustes, beside the activations' CKA."""
     summary = tables["rotation_summary"]
-    figure, axes = new_figure(1, 3, height=3.7)
+    figure, axes = new_figure(1, 3, height=3.4)
     if summary.empty:
         for ax in axes.flat:
             not_found(ax, "no pair of snapshots")
@@ -65,8 +65,8 @@ def plot_turning(intervals: pd.DataFrame, summary: pd.DataFrame, ax: Axes) -> Ax
         ax.stairs(null, edges, baseline=None, color=GREY, linestyle="--", linewidth=1.2, label="unrelated directions")
     ax.set_ylabel("degrees per decade of steps")
     top = float(np.nanmax([intervals["angle_hi"].max(), intervals["procrustes_hi"].max(), 1.0]))
-    ax.set_ylim(0, 1.45 * top)  # unrelated directions across a short interval would dwarf everything
-    ax.legend(loc="upper left")
+    ax.set_ylim(0, 1.15 * top)  # unrelated directions across a short interval would dwarf everything
+    legend_below(ax, columns=3)
     return step_axis(ax, [*intervals["step_a"], *intervals["step_b"].iloc[-1:]])
 
 
@@ -84,10 +84,11 @@ def plot_cosine_to_final(summary: pd.DataFrame, ax: Axes) -> Axes:
     ax.plot(x, rows["cos_null_p95"], color=METRIC_COLOURS["null"], linestyle="--", linewidth=1.2)
     if len(rows):
         ax.annotate(
-            "95% of unrelated pairs lie below", (x[0], rows["cos_null_p95"].iloc[0]), va="bottom", xytext=(0, 3),
+            "95% of unrelated pairs lie below", (x[0], rows["cos_null_p95"].iloc[0]), va="top", xytext=(0, -4),
             textcoords="offset points", fontsize=SMALL, color="#555555",
         )  # fmt: skip
     ax.set_ylabel("median cosine to the final direction")
+    legend_below(ax, columns=2)
     ax.set_ylim(min(-0.05, float(rows["cos_ci_lo"].min())) if len(rows) else -0.05, 1.02)
     return step_axis(ax, [*rows["step_a"], last])
 
@@ -95,7 +96,7 @@ def plot_cosine_to_final(summary: pd.DataFrame, ax: Axes) -> Axes:
 def draw_rotation_rate(tables: Mapping[str, pd.DataFrame]) -> Figure:
     """Draw turning per decade (left) and closeness to the final direction (right)."""
     rotation, summary = tables["direction_rotation"], tables["rotation_summary"]
-    figure, axes = new_figure(1, 2, height=3.8)
+    figure, axes = new_figure(1, 2, height=4.0)
     intervals = rotation_by_interval(rotation) if not rotation.empty else rotation
     if intervals.empty or summary.empty:
         for ax in axes.flat:

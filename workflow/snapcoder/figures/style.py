@@ -56,7 +56,10 @@ _RC = {
     "xtick.labelsize": 9.0,
     "ytick.labelsize": 9.0,
     "legend.fontsize": 9.0,
-    "legend.frameon": False,
+    "legend.frameon": True,
+    "legend.framealpha": 0.85,
+    "legend.edgecolor": "none",
+    "legend.fancybox": False,
     "figure.titlesize": 11.0,
     "figure.facecolor": "white",
     "axes.facecolor": "white",
@@ -113,6 +116,11 @@ def step_colours(steps: Sequence[int]) -> dict[int, tuple[float, float, float]]:
     """Return one colour per snapshot, from light (early) to dark (late)."""
     palette = sns.color_palette("flare", n_colors=max(len(steps), 2))
     return dict(zip(sorted(steps), palette[-len(steps) :], strict=True)) if len(steps) else {}
+
+
+def legend_below(ax: Axes, *, columns: int) -> None:
+    """Put the legend under the axes, where it covers no curve."""
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=columns, columnspacing=1.2, handlelength=1.8)
 
 
 def not_found(ax: Axes, what: str) -> Axes:

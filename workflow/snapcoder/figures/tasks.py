@@ -38,7 +38,7 @@ def draw_task_performance(tables: Mapping[str, pd.DataFrame]) -> Figure:
     scored = performance[performance["status"] == "scored"] if not performance.empty else performance
     names = sorted(scored["task"].unique()) if not scored.empty else []
     rows = max(1, -(-len(names) // 3))
-    figure, axes = new_figure(rows, min(3, max(len(names), 1)), height=0.7 + 2.1 * rows, sharey=True)
+    figure, axes = new_figure(rows, min(3, max(len(names), 1)), height=0.7 + 2.0 * rows, sharex=True, sharey=True)
     if not names:
         not_found(axes[0, 0], "no task with enough examples")
         return figure
@@ -47,8 +47,11 @@ def draw_task_performance(tables: Mapping[str, pd.DataFrame]) -> Figure:
         plot_performance(scored[scored["task"] == task], ax)
         known = since[task]
         ax.set_title(f"{task}: {'not acquired' if known is None else f'from step {step_text(known)}'}", fontsize=9.5)
+    shown = list(axes.flat)[: len(names)]
     for ax in list(axes.flat)[len(names) :]:
         ax.set_axis_off()
+    for ax in shown[-axes.shape[1] :]:
+        ax.tick_params(labelbottom=True)  # the last of each column, above an empty place too
     figure.supxlabel("pre-training step (log scale; step 0 drawn at 0.5)", fontsize=9.5)
     figure.supylabel("accuracy", fontsize=9.5)
     return figure
@@ -61,6 +64,12 @@ def carried_tasks(attribution: pd.DataFrame, performance: pd.DataFrame) -> list[
     known = acquired_tasks(performance)
     names = sorted(attribution["task"].unique())
     return sorted(names, key=lambda task: (known.get(task) is None, task))[:_TASKS]
+
+
+def _why_nothing(table: pd.DataFrame, verb: str) -> str:
+    if table.columns.empty:
+        return "the study has no such table"
+    return f"no snapshot has acquired a task, so there is nothing to {verb}"
 
 
 def plot_attribution(rows: pd.DataFrame, ax: Axes) -> Axes:
@@ -97,7 +106,7 @@ def draw_attribution(tables: Mapping[str, pd.DataFrame]) -> Figure:
     rows = max(1, len(names))
     figure, axes = new_figure(rows, 2, height=0.5 + 3.1 * rows, width_ratios=(1.7, 1))
     if not names:
-        not_found(axes[0, 0], "no snapshot has acquired a task, so there is nothing to attribute")
+        not_found(axes[0, 0], _why_nothing(attribution, "attribute"))
         axes[0, 1].set_axis_off()
         return figure
     for (left, right), task in zip(axes, names, strict=True):
@@ -141,7 +150,7 @@ def draw_ablation(tables: Mapping[str, pd.DataFrame]) -> Figure:
     rows = max(1, len(names))
     figure, axes = new_figure(rows, 2, height=0.7 + 2.7 * rows, sharex=bool(names))
     if not names:
-        not_found(axes[0, 0], "no snapshot has acquired a task, so there is nothing to ablate")
+        not_found(axes[0, 0], _why_nothing(curves, "ablate"))
         axes[0, 1].set_axis_off()
         return figure
     for (left, right), task in zip(axes, names, strict=True):

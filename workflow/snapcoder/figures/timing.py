@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from snapcoder.figures.axes import Scale, place, step_axis
 from snapcoder.figures.style import BLACK, CLASS_COLOURS, GREY, SMALL, new_figure, not_found
@@ -121,5 +122,6 @@ def draw_lifetime_histogram(tables: Mapping[str, pd.DataFrame]) -> Figure:
     longest = max(float(live["lifetime_logstep"].max()), 0.5)
     plot_lifetimes(live, axes[0, 1], column="lifetime_logstep", bins=np.linspace(0, longest, 19))
     axes[0, 1].set(title="Lifetime in steps", xlabel="decades of pre-training steps with the feature present")
+    axes[0, 0].xaxis.set_major_locator(MaxNLocator(9, integer=True))
     axes[0, 0].legend(loc="upper left")
     return figure

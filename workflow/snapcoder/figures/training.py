@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,15 +13,20 @@ from snapcoder.figures.style import GREY, LIGHT, METRIC_COLOURS, new_figure, not
 _POINTS = 1200  # of a long log; more would only thicken the line
 
 
+def log_median(steps: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return at each step the median of `values` over steps within 7% of it: an even window on a log axis."""
+    first, last = np.searchsorted(steps, steps * 0.93), np.searchsorted(steps, steps * 1.07, side="right")
+    return np.array([np.median(values[low:high]) for low, high in zip(first, last, strict=True)])
+
+
 def plot_log(log: pd.DataFrame, ax: Axes, *, column: str, smooth: bool) -> Axes:
-    """Draw one column of the training log over steps, with a running median over 5% of a decade."""
+    """Draw one column of the training log over steps, with the median over steps within 7%."""
     rows = log.sort_values("step")
     rows = rows.iloc[:: max(1, len(rows) // _POINTS)]
     colour = METRIC_COLOURS[column]
     ax.plot(rows["step"], rows[column], color=LIGHT if smooth else colour, linewidth=0.9 if smooth else 1.8)
     if smooth:
-        window = max(3, len(rows) // 40)
-        ax.plot(rows["step"], rows[column].rolling(window, min_periods=1, center=True).median(), color=colour)
+        ax.plot(rows["step"], log_median(rows["step"].to_numpy(), rows[column].to_numpy()), color=colour)
     return ax
 
 

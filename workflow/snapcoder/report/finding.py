@@ -99,5 +99,6 @@ def step(value: float) -> str:
 
 
 def plural(count: int, noun: str) -> str:
-    """Return a count with its noun: 1 feature, 2 features."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+    """Return a count with its noun: 1 feature, 2 features, 3 boundaries."""
+    many = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{count:,} {noun if count == 1 else many}"

@@ -59,8 +59,9 @@ def _turn(intervals: pd.DataFrame) -> Finding:
             Statistic("interval, from", float(peak["step_a"]), name, unit="training steps"),
             Statistic("interval, to", float(peak["step_b"]), name, unit="training steps"),
         ),
-        caveat="Only features that fire at both ends count. Short intervals exaggerate turning per "
-        "decade when directions are noisy.",
+        caveat="Only features that fire at both ends count. Where directions wander rather than turn, short intervals "
+        f"look faster; these are {number(float(intervals['decades'].min()))} to "
+        f"{number(float(intervals['decades'].max()))} decades wide.",
     )
 
 

@@ -10,6 +10,7 @@ from snapcoder.figures.summary import metric_curve, share
 from snapcoder.report.finding import Finding, Statistic, Verdict, between, number, percent, plural, step, undecidable
 
 BEYOND_BIGRAM = 0.1  # nats: phases.statistical_mi's default; less counts as bigram statistics
+STRONG_BIC = 6.0  # Kass & Raftery (1995): above 6 strong, above 10 very strong evidence
 FEW_FEATURES = 10  # below this, shares of features are not worth a verdict
 _KL = {
     "kl_uni_context": ("unigram", "per context"),
@@ -189,13 +190,14 @@ def _boundary(segments: pd.DataFrame, name: str) -> Finding:
     if n <= 1:
         sentence = "The Bayesian information criterion prefers one segment: no boundary."
         return Finding(key, "phases", claim, "not_found", sentence, (), ("phase_segments",))
-    labels = ", then ".join(str(row["label"]) for row in records)
+    named = itertools.groupby(records, key=lambda row: str(row["label"]))
+    labels = ", then ".join(f"{label} from {step(next(group)['first_step'])}" for label, group in named)
     texts, statistics = [], [Statistic("BIC gain over one segment", gain, "phase_segments")]
     for before, row in itertools.pairwise(records):
         support = float(row["break_support"])
         texts.append(
             f"between {step(before['last_step'])} and {step(row['first_step'])} (95% interval "
-            f"{between(row['break_lo'], row['break_hi'], 0)}; in {percent(support)} of bootstrap draws)"
+            f"of the snapshot after it {between(row['break_lo'], row['break_hi'], 0)}; in {percent(support)} of bootstrap draws)"
         )
         statistics.append(
             Statistic(
@@ -210,13 +212,14 @@ def _boundary(segments: pd.DataFrame, name: str) -> Finding:
         statistics.append(Statistic(f"support of boundary {row['segment']}", support, "phase_segments", unit="share"))
     stable = [row for row in records[1:] if row["break_support"] >= 0.5]
     sentence = (
-        f"{plural(n - 1, 'boundary').replace('boundarys', 'boundaries')}: {'; '.join(texts)}. Segments: {labels}."
+        f"{plural(n - 1, 'boundary')}: {'; '.join(texts)}. Labels by rule: {labels}. "
+        f"BIC gain over no boundary: {number(gain, 1)}."
     )
     return Finding(
         key,
         "phases",
         claim,
-        "found" if stable else "undecidable",
+        "found" if stable and gain > STRONG_BIC else "undecidable",
         sentence,
         tuple(statistics),
         caveat="Found on log steps, with as many snapshots as there are; a boundary is no finer than "

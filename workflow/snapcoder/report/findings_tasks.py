@@ -31,6 +31,8 @@ def task_findings(tables: Mapping[str, pd.DataFrame]) -> list[Finding]:
         found += [_few_features(rows, task, mode) for mode in ("disrupt", "restore")]
     if not names:
         why = "No snapshot can do a task clearly better than chance, so nothing was attributed or ablated."
+        if curves.columns.empty:
+            why = "The study has no table of ablations."
         found.append(undecidable("few_features", "tasks", "A few features carry an ability", why, "ablation_curves"))
     for task in sorted(attribution["task"].unique()) if not attribution.empty else []:
         found.append(_dominance(attribution[attribution["task"] == task], task))
@@ -53,7 +55,10 @@ def _acquisition(performance: pd.DataFrame, task: str, since: int | None) -> Fin
     ends = f"at {step(last['step'])}: {scores}, {difference} (n = {int(last['n'])})"
     once = rows[rows["acquired"].astype(bool)]
     verdict: Verdict = "found" if since is not None else "not_found"
-    if since is not None:
+    if since is not None and len(rows) > 1 and since == last["step"]:
+        verdict = "undecidable"
+        sentence = f"Clearly above chance at the last snapshot only, which chance alone may do; {ends}."
+    elif since is not None:
         sentence = f"Clearly above chance from {step(since)} to the end; {ends}."
     elif len(once):
         sentence = (

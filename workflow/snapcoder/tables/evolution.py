@@ -177,7 +177,7 @@ FEATURE_TIMING = TableSchema(
             "turn_step",
             "int64",
             "training steps",
-            "snapshot that ends the interval of fastest rotation per decade, among intervals alive at both ends",
+            "snapshot that ends the interval of fastest rotation: the larger turn of the two intervals in a row with most degrees per decade, alive throughout",
             nullable=True,
         ),
         Column(

@@ -5,10 +5,10 @@
   if (!data) return;
   const rows = data.features, PER_PAGE = 40, SVG = "http://www.w3.org/2000/svg";
   const columns = [
-    ["feature", "feature", "number"], ["line", "history", ""], ["class", "class", ""], ["type", "type", ""],
-    ["onset_hi", "onset", "number"], ["peak_step", "peak", "number"], ["lifetime_frac", "lifetime", "number"],
-    ["rate_final", "final rate", "number"], ["complexity", "complexity", "number"], ["strength", "strength", "number"],
-    ["text", "about", "tokens"], ["tasks", "tasks", ""],
+    ["feature", "feature", "number"], ["line", "history", ""], ["text", "about", "tokens"], ["class", "class", "word"],
+    ["type", "type", "word"], ["onset_hi", "onset", "number"], ["peak_step", "peak", "number"],
+    ["lifetime_frac", "lifetime", "number"], ["rate_final", "final rate", "number"], ["complexity", "level", "number"],
+    ["strength", "strength", "number"], ["tasks", "tasks", "word"],
   ];
   const state = { sort: "strength", down: true, page: 0, shown: [], open: null };
   const cards = new Map(), waiting = new Map();
@@ -76,6 +76,7 @@
       case "text": return make("span", {}, ...value.split("\u0001").filter((text, i, all) => all.length > 1 || text).slice(0, 6).map(token));
       case "tasks": return value.join(", ");
       case "type": return value || "–";
+      case "strength": return value === null ? "–" : value.toPrecision(2);
       default: return count(value);
     }
   }
@@ -119,7 +120,7 @@
     const width = 620, height = 190, left = 52, right = 54, top = 12, bottom = 30;
     const steps = data.steps, places = steps.map(place), first = places[0], span = Math.max(places[places.length - 1] - first, 1e-9);
     const x = (step) => left + (place(step) - first) / span * (width - left - right);
-    const maxRate = Math.max(...card.rate.map((value) => value || 0), 1e-9), maxNorm = Math.max(...card.norm.map((value) => value || 0), 1e-9);
+    const highest = Math.max(...card.rate.map((value) => value || 0)), maxRate = highest || 1, maxNorm = Math.max(...card.norm.map((value) => value || 0), 1e-9);
     const y = (share) => height - bottom - share * (height - top - bottom);
     const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, class: "chart", role: "img", "aria-label": "norm and firing rate over snapshots" });
     const time = card.timing;
@@ -129,7 +130,7 @@
     const label = (text, at, anchor, dy) => { const node = draw("text", { x: at, y: dy, "text-anchor": anchor }); node.textContent = text; return node; };
     for (const share of [0, 0.5, 1]) {
       svg.append(draw("line", { x1: left, x2: width - right, y1: y(share), y2: y(share), class: "grid" }));
-      svg.append(label((share * maxNorm).toPrecision(2), left - 6, "end", y(share) + 4), label(percent(share * maxRate), width - right + 6, "start", y(share) + 4));
+      svg.append(label((share * maxNorm).toPrecision(2), left - 6, "end", y(share) + 4), label(share && !highest ? "" : percent(share * maxRate), width - right + 6, "start", y(share) + 4));
     }
     let free = -Infinity;
     for (const step of steps) {
@@ -164,7 +165,7 @@
       ...card.tasks.filter((item) => item.rank <= 10).map((item) => make("span", { class: "chip" }, "carries " + item.task))));
     parts.push(chart(card), make("p", { class: "legend" }, make("span", { class: "swatch norm" }), "decoder norm (left)", make("span", { class: "swatch rate" }), "firing rate (right); shaded: onset by norm; open points: added snapshots"));
     parts.push(make("h3", {}, "Timing"), pairs([["onset by norm", interval(time.onset_lo, time.onset_hi)], ["onset by firing", interval(time.onset_alive_lo, time.onset_alive_hi)],
-      ["peak", count(time.peak_step)], ["present in", percent(time.lifetime_frac) + " of snapshots"], ["fades for good at", time.offset_step === null ? "never" : count(time.offset_step)],
+      ["peak", count(time.peak_step)], ["present in", percent(time.lifetime_frac) + " of snapshots"], ["fades for good at", time.onset_hi === null ? "–" : time.offset_step === null ? "never" : count(time.offset_step)],
       ["turns fastest up to", count(time.turn_step)], ["direction settled from", count(time.stabilised_step)], ["cosine first–final", count(time.cos_first_final)], ["mean rate", percent(time.rate_mean)], ["final rate", percent(time.rate_final)], ["largest code", count(time.act_max)]]));
     if (kind.n_active !== null && kind.n_active !== undefined) {
       parts.push(make("h3", {}, "What it is about"), pairs([["strongest token", kind.top_token === null ? "–" : token(kind.top_token)], ["its share", percent(kind.top_token_share)], ["explained by token alone", percent(kind.token_r2)],
