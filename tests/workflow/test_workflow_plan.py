@@ -48,7 +48,7 @@ def test_rules_are_declarations_and_call_the_step_of_their_name():
         assert "def " not in text
         assert not re.search(r"^\s+(run|script):", text, flags=re.MULTILINE)
         for name, body in re.findall(r"rule (\w+):(.*?)(?=\n\s*rule |\Z)", text, flags=re.DOTALL):
-            assert f"python -m snapcoder {name} " in body
+            assert re.search(rf"python -m snapcoder {name}\b", body)
             for directive in ("log:", "benchmark:", "conda:", "threads:", "resources:", "params:", "record="):
                 assert directive in body, f"{file.name}: rule {name} has no {directive}"
 

@@ -157,3 +157,22 @@ def test_percentages_keep_a_decimal_only_where_it_matters():
 def test_undefined_statistics_become_null():
     finding = Finding("k", "phases", "c", "found", "s", (Statistic("x", float("nan"), "t"),))
     assert finding.as_json()["statistics"][0]["value"] is None
+
+
+def test_a_boundary_with_a_weak_bic_gain_is_undecidable(study_tables):
+    weak = changed(study_tables, "phase_segments", delta_bic_vs_1seg=3.0)
+    assert findings(weak)["boundary_ngram"].verdict == "undecidable"
+
+
+def test_a_task_above_chance_at_the_last_snapshot_only_is_undecidable(study_tables):
+    performance = study_tables["task_performance"].copy()
+    performance.loc[performance["step"] < 2000, "acquired"] = False
+    finding = findings({**study_tables, "task_performance": performance})["task_agreement_his_their"]
+    assert finding.verdict == "undecidable"
+
+
+def test_missing_and_empty_ablations_are_told_apart(study_tables, no_tables):
+    lacking = {name: frame for name, frame in study_tables.items() if name != "ablation_curves"}
+    assert "no table of ablations" in findings(lacking)["few_features"].sentence
+    none = {**study_tables, "ablation_curves": no_tables["ablation_curves"]}
+    assert "clearly better than chance" in findings(none)["few_features"].sentence

@@ -86,20 +86,18 @@ def ridge_decoder(code: csr_array, x: np.ndarray, *, ridge: float) -> SnapshotDe
     return SnapshotDecoder(decoder, mean - center @ decoder[used])
 
 
-def frozen_extension(
-    code: csr_array, x: np.ndarray, n_train: int, threshold: np.ndarray, *, gate: str, ridge: float
+def gated_fit(
+    ungated: SnapshotDecoder, code: csr_array, x: np.ndarray, threshold: np.ndarray, *, n_train: int, ridge: float
 ) -> tuple[SnapshotDecoder, csr_array]:
-    """Fit an added snapshot's decoder to the frozen code; return it with the gated code of all rows.
+    """Return an added snapshot's decoder under the per-snapshot gate, and its gated code of all rows.
 
-    code [row, feature] holds the entries that are on at some base snapshot. A shared gate keeps them all; a
-    per-snapshot gate keeps those with z · ‖decoder[i]‖ > threshold_i, the decoder being refitted to what is kept.
+    code [row, feature] holds the entries that are on at some base snapshot, ungated the decoder fitted to all of them.
+    The gate z · ‖decoder[i]‖ > threshold_i needs the decoder and the decoder needs the gate, hence a few refits.
     """
-    fitted = ridge_decoder(code[:n_train], x[:n_train], ridge=ridge)
-    if gate == "shared":
-        return fitted, code
+    fitted = ungated
     for _ in range(_REFITS):
-        gated = gated_by(code, fitted.norms(), threshold)
-        fitted = ridge_decoder(gated[:n_train], x[:n_train], ridge=ridge)
+        gated = gated_by(code[:n_train], fitted.norms(), threshold)
+        fitted = ridge_decoder(gated, x[:n_train], ridge=ridge)
     return fitted, gated_by(code, fitted.norms(), threshold)
 
 

@@ -44,7 +44,6 @@ METRIC_COLOURS = {
     "grad_norm": PURPLE,
 }
 LINE_COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK, YELLOW)
-LINE_STYLES = ("-", "--", "-.", ":")
 
 _RC = {
     "font.family": "DejaVu Sans",  # ships with matplotlib: the same glyphs everywhere

@@ -99,8 +99,10 @@ def _chain_findings(
 def _outside_findings(
     root: Path, given: Mapping[str, Any], first: str, step: str, hashes: dict[str, str]
 ) -> Iterator[Finding]:
-    path = Path(given["path"]) if Path(given["path"]).exists() else root / given["path"]
-    if not path.is_file():
+    # Such paths are relative to the folder that Snakemake ran in, which holds results/<study>.
+    places = (Path(given["path"]), root.absolute().parent.parent / given["path"], root / given["path"])
+    path = next((place for place in places if place.is_file()), None)
+    if path is None:
         yield Finding(MISSING, given["path"], f"was read by {step} from outside the study and is gone")
         return
     key = given["path"]

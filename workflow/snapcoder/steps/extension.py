@@ -15,8 +15,9 @@ from snapcoder.crosscoder.extension import (
     SnapshotDecoder,
     adapt,
     code_correlation,
-    frozen_extension,
+    gated_fit,
     neighbours,
+    ridge_decoder,
 )
 from snapcoder.crosscoder.gates import gate_norms
 from snapcoder.crosscoder.metrics import reconstruction_scores
@@ -45,22 +46,20 @@ def extension(job: Job) -> None:
     normaliser = fit_normaliser(headers[-1:], center=settings.center)
     x = normaliser.normalise(torch.from_numpy(read_cache(job.path("cache")))[:, None])[:, 0]  # [row, model]
 
-    frozen, frozen_code = frozen_extension(
-        codes.z, x.numpy(), n_train, dictionary.threshold, gate=dictionary.gate, ridge=settings.extension.ridge
-    )
+    ridge, frozen_code = settings.extension.ridge, codes.z
+    ungated = ridge_decoder(frozen_code[:n_train], x[:n_train].numpy(), ridge=ridge)
+    frozen = ungated
+    if dictionary.gate == "per_snapshot":
+        frozen, frozen_code = gated_fit(ungated, codes.z, x.numpy(), dictionary.threshold, n_train=n_train, ridge=ridge)
     fitted = [("frozen", frozen, frozen_code)]
     result = _frozen_file(dictionary, frozen, normaliser, step=step)
     base = read_table(job.path("metrics")).set_index("snapshot")
     nearest = base.loc[neighbours(step, dictionary.steps)]
     if settings.extension.level == "adapted":
-        start = frozen
-        if dictionary.gate == "per_snapshot":  # ungated, so that features that are off now can come on
-            start, _ = frozen_extension(
-                codes.z, x.numpy(), n_train, dictionary.threshold, gate="shared", ridge=settings.extension.ridge
-            )
         target = float(nearest["l0"].mean())
+        # From the ungated fit, so that features that are off now can come on.
         own, code = _adapt(
-            job.paths("caches"), dictionary, start, x, n_train, target, settings.extension, settings.seed
+            job.paths("caches"), dictionary, ungated, x, n_train, target, settings.extension, settings.seed
         )
         decoder = SnapshotDecoder(own.decoder.numpy().astype(np.float64), own.decoder_bias.numpy().astype(np.float64))
         fitted.append(("adapted", decoder, code))

@@ -17,7 +17,7 @@ class ExtensionSettings:
     ridge: float = setting(
         1e-3, "Ridge strength of the exact decoder fit, relative to the mean squared code.", minimum=0.0
     )
-    steps: int = setting(150, "Optimiser steps of the adapted level.", unit="optimiser steps", minimum=1)
+    steps: int = setting(100, "Optimiser steps of the adapted level.", unit="optimiser steps", minimum=1)
     lr: float = setting(1e-3, "Learning rate of the adapted level.", minimum=1e-8, maximum=1.0)
     batch_size: int = setting(1024, "Rows per step of the adapted level.", unit="tokens", minimum=8)
     rows: int = setting(
@@ -50,7 +50,9 @@ class CrosscoderSettings:
     lr_final: float = setting(0.03125, "Final learning rate as a share of the peak.", minimum=0.0, maximum=1.0)
     beta2: float = setting(0.999, "Adam's second-moment decay.", minimum=0.0, maximum=0.99999)
     clip: float = setting(1.0, "Largest gradient norm; 0 switches clipping off.", minimum=0.0)
-    k: int = setting(20, "batchtopk: active features per token, averaged over snapshots.", unit="features/token", minimum=1)
+    k: int = setting(
+        20, "batchtopk: active features per token, averaged over snapshots.", unit="features/token", minimum=1
+    )
     gate: str = setting(
         "per_snapshot",
         "per_snapshot: a feature is on at a snapshot when z·norm there passes the threshold; shared: one decision for all snapshots by the root-mean-square norm.",
