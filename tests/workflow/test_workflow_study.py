@@ -23,12 +23,16 @@ AFTER_CROSSCODER = {
     "codes", "trajectories", "rotation", "dimensionality", "timing", "attribution", "attribution_tables",
     "phase_metrics", "phase_segments", "examples", "complexity", "logits", "figures", "report", "landing",
 }  # fmt: skip
-BATCH = 'python -m snapcoder.launch --configfile config/config.yaml --cores 2'
+BATCH = "python -m snapcoder.launch --configfile config/config.yaml --cores 2"
 
 
 def launch(workflow, **options):
     """Run the study as `make` does."""
-    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(workflow.folder / "workflow"), "HOME": str(workflow.folder)}
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "PYTHONPATH": str(workflow.folder / "workflow"),
+        "HOME": str(workflow.folder),
+    }
     command = [sys.executable, "-m", "snapcoder.launch", "--cores", "2"]
     return subprocess.Popen(command, cwd=workflow.folder, env=environment, stdout=subprocess.PIPE,
                             stderr=subprocess.STDOUT, text=True, **options)  # fmt: skip
@@ -178,7 +182,9 @@ def test_a_changed_byte_of_a_cache_is_refused_and_named(study):
     data = bytearray(cache.read_bytes())
     data[len(data) // 2] ^= 1
     cache.write_bytes(bytes(data))
-    assert [(f.kind, f.path) for f in audit_study(study.results).findings] == [("altered", "activations/block0/step4.h5")]
+    assert [(f.kind, f.path) for f in audit_study(study.results).findings] == [
+        ("altered", "activations/block0/step4.h5")
+    ]
     (study.results / "crosscoder/block0/dictionary.safetensors").unlink()
     process = launch(study)
     output, _ = process.communicate(timeout=300)

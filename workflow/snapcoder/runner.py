@@ -40,6 +40,8 @@ def run_step(step: str, arguments: list[str]) -> int:
     except Exception:
         logger.exception("%s: a defect in snapcoder, please report it with this log", step)
         return 2
+    finally:
+        _end_logging()
     return 0
 
 
@@ -62,7 +64,7 @@ def _parser(step: str) -> argparse.ArgumentParser:
 def _start_logging(log: Path | None) -> None:
     logger.setLevel(logging.DEBUG)
     logger.propagate = False
-    logger.handlers.clear()
+    _end_logging()
     terminal = logging.StreamHandler(sys.stderr)
     terminal.setLevel(logging.INFO)
     terminal.setFormatter(logging.Formatter("%(message)s"))
@@ -72,6 +74,12 @@ def _start_logging(log: Path | None) -> None:
         file = logging.FileHandler(log, mode="w", encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         logger.addHandler(file)
+
+
+def _end_logging() -> None:
+    for handler in list(logger.handlers):
+        handler.close()
+        logger.removeHandler(handler)
 
 
 def _named(groups: list[list[str]]) -> dict[str, tuple[Path, ...]]:

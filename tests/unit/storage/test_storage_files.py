@@ -17,8 +17,14 @@ from snapcoder.storage.activations import (
 )
 from snapcoder.storage.atomic import atomic_path
 from snapcoder.storage.codes import Codes, read_codes, write_codes
-from snapcoder.storage.dictionaries import Dictionary, Extension, read_dictionary, read_extension
-from snapcoder.storage.dictionaries import write_dictionary, write_extension
+from snapcoder.storage.dictionaries import (
+    Dictionary,
+    Extension,
+    read_dictionary,
+    read_extension,
+    write_dictionary,
+    write_extension,
+)
 from snapcoder.storage.hashing import file_sha256
 from snapcoder.storage.json_file import read_json, write_json
 from snapcoder.storage.tokens import TokenTable, read_tokens, write_tokens
@@ -46,9 +52,9 @@ def write(path, data, table, dtype="float32", pieces=3):
 def test_an_interrupted_writer_leaves_nothing_under_the_final_name(tmp_path):
     path = tmp_path / "x.txt"
     path.write_text("old")
-    with pytest.raises(RuntimeError), atomic_path(path) as part:
+    with pytest.raises(RuntimeError, match="killed"), atomic_path(path) as part:
         part.write_text("half")
-        raise RuntimeError
+        raise RuntimeError("killed")
     assert path.read_text() == "old"
     assert [file.name for file in tmp_path.iterdir()] == ["x.txt"]
 
