@@ -193,6 +193,59 @@ def test_a_changed_byte_of_a_cache_is_refused_and_named(study):
     assert not (study.results / "crosscoder/block0/dictionary.safetensors").exists()
 
 
+def snapcoder(workflow, *arguments, status=0):
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "PYTHONPATH": str(workflow.folder / "workflow"),
+        "HOME": str(workflow.folder),
+    }
+    command = [sys.executable, "-m", "snapcoder", *arguments]
+    done = subprocess.run(command, cwd=workflow.folder, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_the_commands_of_the_readme_answer(finished):
+    assert "none: everything is there and up to date" in snapcoder(finished, "plan")
+    audit = snapcoder(finished, "audit", "results/tiny")
+    assert "settings compared with config/config.yaml" in audit
+    assert "nothing altered, missing or stale" in audit
+    trace = snapcoder(finished, "trace", "results/tiny/tables/block0/feature_timing.parquet")
+    for step in ("timing", "rotation", "crosscoder", "activations", "pretrain", "corpus"):
+        assert f"└─ {step} " in trace
+    assert "given from outside the study" in trace
+    assert "present in" in snapcoder(finished, "feature", "3", "--study", "results/tiny")
+    assert "not in the dictionary" in snapcoder(finished, "feature", "9999", "--study", "results/tiny", status=1)
+    assert "no study here" in snapcoder(finished, "audit", "results/nothing", status=1)
+
+
+def test_the_audit_sees_a_changed_setting_that_was_touched_over(study):
+    study.configure(evolution={"alpha": 0.4})
+    study.snakemake("--touch")
+    assert study.plan() == {}  # Snakemake believes the files are up to date
+    said = snapcoder(study, "audit", "results/tiny", status=1)
+    assert "stale" in said
+    assert "evolution.alpha" in said
+
+
+def test_checkpoints_on_disk_give_a_study_of_their_own(study):
+    shutil.move(study.results / "snapshots", study.folder / "checkpoints")
+    shutil.copy(study.results / "corpus/tokenizer.json", study.folder / "tokenizer.json")
+    shutil.rmtree(study.results)
+    study.configure(
+        snapshots={"source": "local", "steps": [0, 4, 40], "local": {"pattern": "checkpoints/step{step}"}},
+        corpus={"tokenizer": {"path": "tokenizer.json"}},
+    )
+    run(study)
+    facts = json.loads((study.results / "snapshots/step40/snapshot.json").read_text())
+    assert facts["source"] == "local"
+    assert not (study.results / "tables/training_log.parquet").exists()
+    assert (study.results / "report/block0/index.html").is_file()
+    assert audit_study(study.results).findings == ()
+    (study.folder / "checkpoints/step4/model.safetensors").write_bytes(b"other weights")
+    assert {finding.kind for finding in audit_study(study.results).findings} == {"stale"}
+
+
 def test_killed_at_any_moment_and_started_again_the_study_ends_the_same(finished, tmp_path):
     again = copy_workflow(tmp_path)
     delays = (4.0, 7.0, 9.0, 12.0)

@@ -52,9 +52,14 @@ def write(path, data, table, dtype="float32", pieces=3):
 def test_an_interrupted_writer_leaves_nothing_under_the_final_name(tmp_path):
     path = tmp_path / "x.txt"
     path.write_text("old")
-    with pytest.raises(RuntimeError, match="killed"), atomic_path(path) as part:
-        part.write_text("half")
-        raise RuntimeError("killed")
+
+    def write_half():
+        with atomic_path(path) as part:
+            part.write_text("half")
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        write_half()
     assert path.read_text() == "old"
     assert [file.name for file in tmp_path.iterdir()] == ["x.txt"]
 

@@ -133,12 +133,14 @@ def test_rows_fit_their_table_and_faithfulness_runs_from_the_patch_to_the_clean_
     curves = ablation_curves(run, prompts, here, [Ranking("attr_here", order), Ranking("random", order, 1)], KS)
     clean = curves[0].metric[0]
     names = {"task": "t", "step": 8, "layer": 1, "bootstrap": 50, "seed": 0}
-    rows = curve_rows(curves, clean - 1.0 - np.linspace(0, 0.1, len(clean)), **names)
+    rows = curve_rows(curves, clean - 1.0 - np.linspace(0, 0.1, len(clean)), np.arange(len(clean)), **names)
     write_table(tmp_path / "c.parquet", rows, ABLATION_CURVES, {})
     table = read_table(tmp_path / "c.parquet")
     assert len(table) == 2 * 2 * len(KS)
     ends = table[(table["mode"] == "disrupt") & (table["k"] == 0)]
     np.testing.assert_allclose(ends["faithfulness"], 1.0)
     assert (table["metric_ci_lo"] <= table["metric_ci_hi"]).all()
-    unstable = curve_rows(curves, clean + np.where(np.arange(len(clean)) % 2, 1.0, -1.0), **names)
+    unstable = curve_rows(
+        curves, clean + np.where(np.arange(len(clean)) % 2, 1.0, -1.0), np.arange(len(clean)), **names
+    )
     assert unstable["faithfulness"].isna().all()

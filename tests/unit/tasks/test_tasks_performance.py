@@ -11,7 +11,7 @@ from snapcoder.tasks.performance import task_performance
 from snapcoder.tasks.scoring import batches_by_length, score_examples
 
 
-def scored(logit_diffs, task="t", step=0):
+def scored(logit_diffs, task="t", step=0, cluster=None):
     n = len(logit_diffs)
     probability = 1 / (1 + np.exp(-np.asarray(logit_diffs, dtype=float)))
     return pd.DataFrame(
@@ -19,6 +19,7 @@ def scored(logit_diffs, task="t", step=0):
             "step": step,
             "task": task,
             "example": np.arange(n),
+            "cluster": np.arange(n) if cluster is None else cluster,
             "logit_diff": logit_diffs,
             "prob_correct": probability,
             "loss_answer": -np.log(probability),
@@ -95,9 +96,19 @@ def test_a_task_without_scores_at_a_snapshot_is_an_error_that_names_both():
 
 def test_the_bootstrap_interval_covers_the_normal_theory_interval():
     values = np.random.default_rng(1).normal(3.0, 2.0, size=400)
-    weights = bootstrap_weights(400, draws=2000, rng=np.random.default_rng(0))
+    weights = bootstrap_weights(np.arange(400), draws=2000, rng=np.random.default_rng(0))
     np.testing.assert_allclose(weights.sum(axis=0), 1.0)
     low, high = mean_interval(values, weights)
     half = 1.96 * values.std() / np.sqrt(400)
     assert low == pytest.approx(values.mean() - half, abs=0.03)
     assert high == pytest.approx(values.mean() + half, abs=0.03)
+
+
+def test_repeating_every_example_ten_times_makes_no_interval_narrower():
+    values = np.random.default_rng(2).normal(0.3, 1.0, size=40)
+    once = performance(scored(values))
+    again = performance(scored(np.repeat(values, 10), cluster=np.repeat(np.arange(40), 10)))
+    naive = performance(scored(np.repeat(values, 10)))
+    for column in ("accuracy_ci_lo", "accuracy_ci_hi", "logit_diff_ci_lo", "logit_diff_ci_hi"):
+        assert again[column][0] == pytest.approx(once[column][0])
+    assert naive["accuracy_ci_lo"][0] > again["accuracy_ci_lo"][0]

@@ -2,6 +2,8 @@ import dataclasses
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from planted_tasks import make_examples
 
 from snapcoder.storage.task_examples import read_examples, task_lines, write_examples
@@ -21,7 +23,7 @@ def test_a_task_with_too_few_examples_is_dropped_with_its_reason():
     big, small = rows.to_dict("records")
     assert (big["n_examples"], big["status"], big["reason"]) == (8, "ready", "")
     assert (small["n_examples"], small["status"], small["n_rejected"]) == (3, "dropped", 3)
-    assert small["reason"] == "3 valid examples, tasks.min_examples is 5; no words"
+    assert small["reason"] == "3 independent among 3 valid examples, tasks.min_examples is 5; no words"
 
 
 def test_the_cap_is_random_but_reproducible_and_another_task_changes_nothing():
@@ -39,11 +41,26 @@ def test_two_tasks_of_one_name_are_refused():
         select_tasks([draft("same", 5), draft("same", 6)], max_examples=5, min_examples=1, seed=0)
 
 
-def test_halves_are_disjoint_capped_and_within_their_task():
+def test_many_examples_of_few_clusters_are_too_few():
+    many = [dataclasses.replace(e, cluster=str(n % 4)) for n, e in enumerate(draft("repeated", 80).examples)]
+    _, rows = select_tasks([TaskDraft("repeated", "template", many, 0)], max_examples=200, min_examples=5, seed=0)
+    assert rows["status"].tolist() == ["dropped"]
+    assert rows["reason"][0].startswith("4 independent among 80 valid examples")
+
+
+def test_halves_are_disjoint_equally_long_capped_and_within_their_task():
     lines = {"a": np.arange(0, 11), "b": np.arange(11, 15)}
-    halves = split_halves(lines, largest=4)
-    assert [half.tolist() for half in halves["a"]] == [[0, 1, 2, 3], [4, 5, 6, 7]]
-    assert [half.tolist() for half in halves["b"]] == [[11, 12], [13, 14]]
+    halves = split_halves(lines, np.arange(15), largest=4)
+    assert [half.tolist() for half in halves["a"]] == [[0, 2, 4, 6], [1, 3, 5, 7]]
+    assert [half.tolist() for half in halves["b"]] == [[11, 13], [12, 14]]
+
+
+@given(st.lists(st.integers(0, 6), min_size=4, max_size=40), st.integers(1, 12))
+def test_no_cluster_is_in_both_halves(clusters, largest):
+    ids = np.array(clusters)
+    ranking, scoring = split_halves({"t": np.arange(len(ids))}, ids, largest=largest)["t"]
+    assert len(ranking) == len(scoring) <= largest
+    assert not set(ids[ranking]) & set(ids[scoring])
 
 
 def test_examples_survive_the_file_and_a_broken_line_is_named(tmp_path):

@@ -15,7 +15,7 @@ from snapcoder.storage.hashing import file_sha256
 from snapcoder.storage.json_file import read_json
 from snapcoder.storage.prompts import PromptActivations, PromptError, read_prompts, require_same_prompts
 from snapcoder.storage.tables import TableSchema, read_table, write_table
-from snapcoder.storage.task_examples import Example, read_examples, task_lines
+from snapcoder.storage.task_examples import Example, cluster_ids, read_examples, task_lines
 from snapcoder.study.analysis import TaskSettings
 from snapcoder.tables.tasks import ABLATION_CURVES, ATTRIBUTION, ATTRIBUTION_QUALITY
 from snapcoder.tasks.ablation import ablation_curves, ablation_sizes, curve_rows, rankings
@@ -53,7 +53,7 @@ def attribution(job: Job) -> None:
     curves: list[pd.DataFrame] = []
     if acquired:
         examples, snapshot = read_examples(job.path("tasks")), _snapshot(job)
-        halves = split_halves(task_lines(examples), largest=settings.attribution_examples)
+        halves = split_halves(task_lines(examples), cluster_ids(examples), largest=settings.attribution_examples)
         facts, device = job.path("facts"), torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model = load(facts.parent / read_json(facts)["folder"]).to(device)  # type: ignore[arg-type]
         with continue_from(model, layer=layer) as run:
@@ -154,6 +154,7 @@ def _carried(
         curve_rows(
             curves,
             metric_ends(run, evaluation)[1],
+            cluster_ids(evaluation.examples),
             bootstrap=settings.bootstrap,
             seed=settings.seed,
             task=task,

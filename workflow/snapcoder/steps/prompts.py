@@ -8,7 +8,7 @@ from snapcoder.language_model import load
 from snapcoder.storage.hashing import file_sha256
 from snapcoder.storage.json_file import read_json
 from snapcoder.storage.prompts import write_prompts
-from snapcoder.storage.task_examples import read_examples, task_lines
+from snapcoder.storage.task_examples import cluster_ids, read_examples, task_lines
 from snapcoder.study.analysis import TaskSettings
 from snapcoder.tasks.prompts import capture_prompts
 from snapcoder.tasks.selection import split_halves
@@ -18,7 +18,7 @@ def prompts(job: Job) -> None:
     """Write the activations on the clean and patch prompts of both halves of every task."""
     settings = job.section("tasks", TaskSettings)
     examples = read_examples(job.path("tasks"))
-    halves = split_halves(task_lines(examples), largest=settings.attribution_examples)
+    halves = split_halves(task_lines(examples), cluster_ids(examples), largest=settings.attribution_examples)
     used = [half for both in halves.values() for half in both]
     lines = np.sort(np.concatenate(used)) if used else np.zeros(0, dtype=np.int64)
     facts, device = job.path("facts"), torch.device("cuda" if torch.cuda.is_available() else "cpu")

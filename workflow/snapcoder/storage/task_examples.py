@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +30,7 @@ class Example:
     patch_tokens: tuple[int, ...]
     clean_token: int
     patch_token: int
+    cluster: str = ""  # examples of one task that share it are not independent; empty: independent of all others
 
     def __post_init__(self) -> None:
         if len(self.clean_tokens) != len(self.patch_tokens) or not self.clean_tokens:
@@ -64,6 +65,18 @@ def read_examples(path: str | Path) -> list[Example]:
                 f"{path}: line {number} is not a task example ({error}); delete the file and rerun"
             ) from error
     return examples
+
+
+def cluster_ids(examples: Sequence[Example]) -> np.ndarray:
+    """Return a number for each example that it shares with those of its task and cluster, [example] int64."""
+    first: dict[tuple[str, ...], int] = {}
+    return np.array(
+        [
+            first.setdefault((example.task, example.cluster), line) if example.cluster else line
+            for line, example in enumerate(examples)
+        ],
+        dtype=np.int64,
+    )
 
 
 def task_lines(examples: Iterable[Example]) -> dict[str, np.ndarray]:

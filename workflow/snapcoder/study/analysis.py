@@ -72,7 +72,7 @@ class TaskSettings:
     )
     max_examples: int = setting(200, "Examples kept per task.", unit="examples", minimum=4)
     min_examples: int = setting(
-        40, "A task with fewer is dropped, with a row that says so.", unit="examples", minimum=4
+        40, "A task with fewer independent examples is dropped, with a row that says so.", unit="examples", minimum=4
     )
     prefix_tokens: int = setting(
         24, "Length of the contexts of agreement pairs mined from held-out text.", unit="tokens", minimum=4

@@ -37,6 +37,9 @@ TASK_EXAMPLES = TableSchema(
         STEP,
         TASK,
         Column("example", "int32", "index", "line of the task file", minimum=0),
+        Column(
+            "cluster", "int32", "index", "first line of the examples that are not independent of this one", minimum=0
+        ),
         Column("logit_diff", "float32", "logits", "logit(clean answer) − logit(patch answer) on the clean prefix"),
         Column("prob_correct", "float32", "–", "probability of the clean answer", minimum=0, maximum=1),
         Column("loss_answer", "float32", "nats", "−log probability of the clean answer", minimum=0),
@@ -64,7 +67,7 @@ TASK_PERFORMANCE = TableSchema(
             "accuracy_ci_lo",
             "float64",
             "share",
-            "2.5% bound, bootstrap over examples",
+            "2.5% bound, bootstrap over clusters of examples",
             nullable=True,
             minimum=0,
             maximum=1,
@@ -177,7 +180,7 @@ ABLATION_CURVES = TableSchema(
         Column("k", "int32", "features", "number of features; the dictionary's size stands for all", minimum=0),
         Column("draw", "int16", "index", "repetition of the random ranking; 0 otherwise", minimum=0),
         Column("metric", "float64", "logits", "mean logit difference on the evaluation examples"),
-        Column("metric_ci_lo", "float64", "logits", "2.5% bound, bootstrap over examples", nullable=True),
+        Column("metric_ci_lo", "float64", "logits", "2.5% bound, bootstrap over clusters of examples", nullable=True),
         Column("metric_ci_hi", "float64", "logits", "97.5% bound", nullable=True),
         Column("accuracy", "float64", "share", "examples with a positive logit difference", minimum=0, maximum=1),
         Column(

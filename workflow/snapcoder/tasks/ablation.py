@@ -124,17 +124,26 @@ def _metrics(run: Continuation, prompts: TaskPrompts, variants: Iterator[Tensor]
 
 
 def curve_rows(
-    curves: Sequence[Curve], metric_patch: np.ndarray, *, task: str, step: int, layer: int, bootstrap: int, seed: int
+    curves: Sequence[Curve],
+    metric_patch: np.ndarray,
+    cluster: np.ndarray,
+    *,
+    task: str,
+    step: int,
+    layer: int,
+    bootstrap: int,
+    seed: int,
 ) -> pd.DataFrame:
-    """Return ABLATION_CURVES rows; metric_patch [example]: the metric with the patch prompt's own activations.
+    """Return ABLATION_CURVES rows; metric_patch [example]: the metric with the patch prompt's own activations; cluster
+    [example]: see `bootstrap_weights`.
 
     faithfulness = (m − m_patch) / (m_clean − m_patch), missing where the denominator is below 3 of its standard
     errors: there is then nothing to be faithful to.
     """
     n = len(metric_patch)
-    weights = bootstrap_weights(n, draws=bootstrap, rng=np.random.default_rng(seed))
+    weights = bootstrap_weights(cluster, draws=bootstrap, rng=np.random.default_rng(seed))
     span = next(curve.metric[0] for curve in curves if curve.mode == "disrupt") - metric_patch  # [example]
-    stable = abs(span.mean()) >= 3 * span.std(ddof=1) / np.sqrt(n) and span.mean() != 0
+    stable = abs(span.mean()) >= 3 * (span @ weights).std(ddof=1) and span.mean() != 0
     frames = []
     for curve in curves:
         low, high = mean_interval(curve.metric, weights)

@@ -23,6 +23,7 @@ class Candidate:
     patch_prefix: str
     clean_answer: str
     patch_answer: str
+    cluster: str = ""
 
 
 def parse_task_lines(text: str, *, file: str, task: str) -> list[Candidate]:
@@ -47,7 +48,12 @@ def parse_task_lines(text: str, *, file: str, task: str) -> list[Candidate]:
         name, case = values.get("task", task), values.get("case", "")
         if not isinstance(name, str) or not name or not isinstance(case, str):
             raise ValueError(f"{file}: line {number}: task and case must be strings")
-        candidates.append(Candidate(task=name, kind="file", case=case, **{key: values[key] for key in _TEXTS}))
+        # The same two prefixes, asked from either side, are not two independent examples.
+        cluster = values.get("cluster") or " / ".join(sorted((values["clean_prefix"], values["patch_prefix"])))
+        if not isinstance(cluster, str):
+            raise ValueError(f"{file}: line {number}: cluster must be a string")
+        texts = {key: values[key] for key in _TEXTS}
+        candidates.append(Candidate(task=name, kind="file", case=case, cluster=cluster, **texts))
     return candidates
 
 
@@ -93,6 +99,7 @@ def _tokenized(candidate: Candidate, encode: Encode, context_length: int) -> Exa
         patch_tokens=tuple(patch),
         clean_token=clean_token,
         patch_token=patch_token,
+        cluster=candidate.cluster,
     )
 
 

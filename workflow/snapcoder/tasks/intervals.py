@@ -3,12 +3,18 @@
 import numpy as np
 
 
-def bootstrap_weights(n: int, *, draws: int, rng: np.random.Generator) -> np.ndarray:
-    """Return the weight of each of `n` examples in each bootstrap draw, [example, draw] float64; columns sum to 1."""
-    drawn = rng.integers(0, n, size=(draws, n))
+def bootstrap_weights(cluster: np.ndarray, *, draws: int, rng: np.random.Generator) -> np.ndarray:
+    """Return the weight of each example in each bootstrap draw, [example, draw] float64; columns sum to 1.
+
+    cluster [example]: whole clusters are drawn, because examples of one are not independent: templates that repeat one
+    question would otherwise make any interval as narrow as one likes.
+    """
+    _, at = np.unique(cluster, return_inverse=True)
+    n = int(at.max()) + 1
     counts = np.zeros((draws, n))
-    np.add.at(counts, (np.arange(draws)[:, None], drawn), 1.0)
-    return counts.T / n
+    np.add.at(counts, (np.arange(draws)[:, None], rng.integers(0, n, size=(draws, n))), 1.0)
+    weights = counts.T[at]
+    return weights / weights.sum(axis=0)
 
 
 def mean_interval(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ def task_performance(scored: pd.DataFrame, tasks: pd.DataFrame, *, bootstrap: in
     """Aggregate TASK_EXAMPLES rows of all snapshots to TASK_PERFORMANCE rows.
 
     An example counts as right when its logit difference is positive. A task is acquired when the 95% intervals
-    (bootstrap over examples, the same draws at every snapshot) of the accuracy and of the mean logit difference both
+    (bootstrap over clusters of examples, the same draws at every snapshot) of the accuracy and of the mean logit difference both
     lie wholly above chance. Tasks that were dropped get a row per snapshot with nothing in it.
     """
     steps = sorted(int(step) for step in scored["step"].unique())
@@ -33,7 +33,7 @@ def task_performance(scored: pd.DataFrame, tasks: pd.DataFrame, *, bootstrap: in
 
 def _scored(group: pd.DataFrame, *, bootstrap: int, seed: int) -> dict[str, object]:
     values = np.stack([group["logit_diff"] > 0, group["logit_diff"]]).astype(np.float64)  # [quantity, example]
-    weights = bootstrap_weights(len(group), draws=bootstrap, rng=np.random.default_rng(seed))
+    weights = bootstrap_weights(group["cluster"].to_numpy(), draws=bootstrap, rng=np.random.default_rng(seed))
     low, high = mean_interval(values, weights)
     accuracy, logit_diff = values.mean(axis=1)
     # A mean of equal values may differ from them in the last bit; shares must stay within 0 and 1.

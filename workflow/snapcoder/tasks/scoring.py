@@ -8,7 +8,7 @@ import torch
 from torch import LongTensor, Tensor
 from transformers import PreTrainedModel
 
-from snapcoder.storage.task_examples import Example
+from snapcoder.storage.task_examples import Example, cluster_ids
 
 
 def batches_by_length(examples: Sequence[Example], batch_size: int) -> Iterator[list[int]]:
@@ -56,6 +56,7 @@ def score_examples(model: PreTrainedModel, examples: Sequence[Example], *, step:
             "step": step,
             "task": [example.task for example in examples],
             "example": np.arange(len(examples)),
+            "cluster": cluster_ids(examples),
             "logit_diff": logit_diff,
             "prob_correct": np.minimum(np.exp(log_prob), 1.0),
             "loss_answer": np.maximum(-log_prob, 0.0),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from snapcoder.storage.task_examples import Example
+from snapcoder.storage.task_examples import Example, cluster_ids
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ def select_tasks(
     """Return the examples kept, task by task in the order of their names, and the rows of the table `tasks`.
 
     Examples are shuffled (seeded by `seed` and the task's name, so that adding a task changes no other) and capped;
-    a task with fewer than `min_examples` is dropped with a reason. Raises ValueError when two drafts share a name.
+    a task with fewer than `min_examples` independent ones (clusters) is dropped with a reason.
+    Raises ValueError when two drafts share a name.
     """
     names = [draft.task for draft in drafts]
     for name in names:
@@ -40,7 +41,8 @@ def select_tasks(
     rows = []
     for draft in sorted(drafts, key=lambda draft: draft.task):
         order = task_rng(draft.task, seed).permutation(len(draft.examples))[:max_examples]
-        enough = len(draft.examples) >= min_examples
+        n_independent = len(set(cluster_ids(draft.examples).tolist()))
+        enough = n_independent >= min_examples
         if enough:
             examples += [draft.examples[index] for index in order.tolist()]
         rows.append(
@@ -50,15 +52,17 @@ def select_tasks(
                 "n_examples": len(order) if enough else len(draft.examples),
                 "n_rejected": draft.n_rejected,
                 "status": "ready" if enough else "dropped",
-                "reason": "" if enough else _reason(draft, min_examples),
+                "reason": "" if enough else _reason(draft, n_independent, min_examples),
             }
         )
     columns = ["task", "kind", "n_examples", "n_rejected", "status", "reason"]
     return examples, pd.DataFrame(rows, columns=columns)
 
 
-def _reason(draft: TaskDraft, min_examples: int) -> str:
-    few = f"{len(draft.examples)} valid examples, tasks.min_examples is {min_examples}"
+def _reason(draft: TaskDraft, n_independent: int, min_examples: int) -> str:
+    few = (
+        f"{n_independent} independent among {len(draft.examples)} valid examples, tasks.min_examples is {min_examples}"
+    )
     return f"{few}; {draft.note}" if draft.note else few
 
 
@@ -78,14 +82,24 @@ def with_texts(example: Example, decode: Callable[[list[int]], str]) -> Example:
     )
 
 
-def split_halves(lines: Mapping[str, np.ndarray], *, largest: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def split_halves(
+    lines: Mapping[str, np.ndarray], clusters: np.ndarray, *, largest: int
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return, for each task, the lines that rank features and the lines that ablations are scored on.
 
-    The halves are disjoint, at most `largest` long and the same for every snapshot; examples were shuffled by
+    clusters [line]: examples of one cluster stay in one half, or the score would know what it was ranked on. The
+    halves are equally long, at most `largest`, and the same for every snapshot; examples were shuffled by
     `select_tasks`, so taking them in order is taking them at random.
     """
     halves = {}
     for task, of_task in lines.items():
-        size = min(largest, len(of_task) // 2)
-        halves[task] = (of_task[:size], of_task[size : 2 * size])
+        members: dict[int, list[int]] = {}
+        for line in of_task.tolist():
+            members.setdefault(int(clusters[line]), []).append(line)
+        sides: tuple[list[int], list[int]] = ([], [])
+        for cluster in members.values():
+            sides[len(sides[1]) < len(sides[0])].extend(cluster)
+        size = min(largest, *map(len, sides))
+        first, second = (np.sort(np.array(side[:size], dtype=np.int64)) for side in sides)
+        halves[task] = (first, second)
     return halves

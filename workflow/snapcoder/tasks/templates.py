@@ -35,7 +35,8 @@ def template_candidates() -> list[Candidate]:
 def _both(task: str, opening: str, subjects: tuple[str, str], phrase: str, verbs: tuple[str, str]) -> list[Candidate]:
     prefixes = [f"{opening} {subject}{phrase}" for subject in subjects]
     case = f"{subjects[0]}/{subjects[1]}{phrase}"
+    cluster = f"{case}:{verbs[0]}/{verbs[1]}"  # openings and directions repeat one question, they ask no new one
     return [
-        Candidate(task, "template", case, prefixes[0], prefixes[1], verbs[0], verbs[1]),
-        Candidate(task, "template", case, prefixes[1], prefixes[0], verbs[1], verbs[0]),
+        Candidate(task, "template", case, prefixes[0], prefixes[1], verbs[0], verbs[1], cluster),
+        Candidate(task, "template", case, prefixes[1], prefixes[0], verbs[1], verbs[0], cluster),
     ]
