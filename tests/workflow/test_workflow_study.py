@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import copy_workflow
+from tiny_workflow import copy_workflow
 
 from snapcoder.provenance.audit import audit_study
 from snapcoder.provenance.embedded import embedded_provenance

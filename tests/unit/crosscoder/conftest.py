@@ -3,31 +3,12 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 from planted import Planted, plant
+from planted_caches import row_table
 
 from snapcoder.job import Job
-from snapcoder.storage.activations import RowTable, write_cache
-
-TINY = {
-    "n_features": 24,
-    "k": 4,
-    "steps": 40,
-    "batch_size": 64,
-    "lr_warmup_steps": 5,
-    "dead_after": 10,
-    "eval_every": 10,
-    "checkpoint_every": 10,
-    "precision": "fp32",
-    "device": "cpu",
-}
-
-
-def row_table(n_rows: int, n_train: int) -> RowTable:
-    index = np.arange(n_rows, dtype=np.int32)
-    split = (index >= n_train).astype(np.uint8)
-    return RowTable(sequence=index // 8, position=index % 8, token=index % 5, doc=index // 100, split=split)
+from snapcoder.storage.activations import write_cache
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TINY
+from planted_caches import TINY, row_table
 
 import snapcoder.steps.crosscoder as crosscoder_step
 from snapcoder.crosscoder.model import decode, encode, from_dictionary
@@ -102,8 +102,6 @@ def test_a_killed_job_continues_from_its_checkpoint_and_cleans_up(
 def test_scaling_raw_activations_leaves_codes_and_scores_unchanged(
     make_job: MakeJob, caches: list[Path], tmp_path: Path
 ) -> None:
-    from conftest import row_table
-
     scaled = []
     for index, path in enumerate(caches):
         scaled.append(tmp_path / f"scaled/step{10 * index}.h5")
@@ -208,8 +206,6 @@ def test_an_added_snapshot_extends_a_frozen_dictionary(
 def test_caches_of_different_tokens_or_layers_are_refused(
     make_job: MakeJob, caches: list[Path], tmp_path: Path
 ) -> None:
-    from conftest import row_table
-
     rows = row_table(1200, 1000)
     odd = tmp_path / "odd.h5"
     common = {"step": 99, "site": "", "d_model": 16, "dtype": "float16", "provenance": {}}
