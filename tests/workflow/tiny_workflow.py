@@ -92,26 +92,3 @@ def write_texts(folder, n_documents=40, seed=0):
             place, deed = draw.choice(places), draw.choice(deeds)
             sentences.append(f"The {who} {verb} in the {place}, and {pronoun} {deed} {owner} {draw.choice(places)}.")
         (folder / f"text{document:02}.txt").write_text(" ".join(sentences) + "\n")
-
-
-def write_texts(folder, n_documents=40, seed=0):
-    """Write small English texts with agreement and repetition, the same ones for the same seed."""
-    draw = random.Random(seed)
-    people = {"man": ("he", "his", "was"), "king": ("he", "his", "was"), "men": ("they", "their", "were")}
-    places = ("city", "house", "field", "mountain", "river", "garden")
-    deeds = ("saw", "built", "left", "loved", "feared", "blessed")
-    folder.mkdir()
-    for document in range(n_documents):
-        sentences = []
-        for _ in range(30):
-            who = draw.choice(sorted(people))
-            pronoun, owner, verb = people[who]
-            place, deed = draw.choice(places), draw.choice(deeds)
-            sentences.append(f"The {who} {verb} in the {place}, and {pronoun} {deed} {owner} {draw.choice(places)}.")
-        (folder / f"text{document:02}.txt").write_text(" ".join(sentences) + "\n")
-
-
-@pytest.fixture
-def workflow(tmp_path):
-    """A fresh copy with nothing computed."""
-    return copy_workflow(tmp_path)

@@ -171,7 +171,8 @@ def _size_problems(study: Study) -> Iterable[str]:
         yield f"crosscoder.batch_size: {crosscoder.batch_size} exceeds activations.tokens {activations.tokens}; lower it or cache more tokens"
     if crosscoder.arm == "batchtopk" and crosscoder.k > crosscoder.n_features:
         yield f"crosscoder.k: {crosscoder.k} active features of {crosscoder.n_features}; lower k or raise crosscoder.n_features"
-    if study.phases.min_size * 2 > len(study.snapshots.steps) + len(study.snapshots.added):
-        yield f"phases.min_size: {study.phases.min_size} leaves no room for two segments among the snapshots; lower it"
+    n_shown = len(study.snapshots.steps) + len(study.snapshots.added)
+    if study.phases.min_size > n_shown:
+        yield f"phases.min_size: {study.phases.min_size} exceeds the {n_shown} snapshots; lower it"
     if study.tasks.min_examples > study.tasks.max_examples:
         yield f"tasks.min_examples: {study.tasks.min_examples} exceeds tasks.max_examples {study.tasks.max_examples}; lower it"
