@@ -123,12 +123,12 @@ rule attribution:
         facts="<results>/snapshots/step{step}/snapshot.json",
         weights=checkpoint_files,
         tasks="<results>/tasks/examples.jsonl",
-        performance="<results>/tables/task_performance.parquet",
+        examples="<results>/behaviour/step{step}.tasks.parquet",
+        table="<results>/tables/tasks.parquet",
         prompts=expand("<results>/prompts/block{{layer}}/step{step}.h5", step=BASE),
         own="<results>/prompts/block{layer}/step{step}.h5",
         dictionary="<results>/crosscoder/block{layer}/dictionary.safetensors",
         extension=own_extension,
-        trajectory="<results>/tables/block{layer}/feature_trajectory.parquet",
     output:
         attribution="<results>/attribution/block{layer}/step{step}.parquet",
         quality="<results>/attribution/block{layer}/step{step}.quality.parquet",
@@ -149,9 +149,8 @@ rule attribution:
         code=code("attribution"),
     shell:
         "python -m snapcoder attribution --in facts {input.facts} --in weights {input.weights}"
-        " --in tasks {input.tasks} --in performance {input.performance} --in prompts {input.prompts}"
+        " --in tasks {input.tasks} --in examples {input.examples} --in table {input.table} --in prompts {input.prompts}"
         " --in own {input.own} --in dictionary {input.dictionary} --in extension {input.extension}"
-        " --in trajectory {input.trajectory}"
         " --out attribution {output.attribution} --out quality {output.quality} --out curves {output.curves}"
         " --record {output.record} --settings {params.settings:q} --code {params.code} --threads {threads}"
         " --log {log}"

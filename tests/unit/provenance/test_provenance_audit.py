@@ -146,3 +146,12 @@ def test_the_study_root_is_found_from_a_record():
     assert str(study_root("results/toy/provenance/a/b.json")) == "results/toy"
     with pytest.raises(ValueError, match="provenance"):
         study_root("results/toy/b.json")
+
+
+def test_a_record_that_vanishes_while_records_are_read_is_none(study, monkeypatch):
+    from pathlib import Path
+
+    listed = sorted((study / "provenance").glob("*.json"))
+    (study / "provenance" / "corpus.json").unlink()
+    monkeypatch.setattr(Path, "rglob", lambda *_: iter(listed))
+    assert set(read_records(study)) == {"provenance/ngrams.json"}

@@ -91,7 +91,7 @@ def test_the_two_features_that_carry_the_answer_disrupt_and_restore_it_on_exampl
     evaluation = planted_problem(np.random.default_rng(12), 40)[1]  # the same dictionary, other examples besides
     found = attribute(ranking, here, path_gradient(head, ranking, points=8))
     everyone = np.ones(N_FEATURES, dtype=bool)
-    ranked = rankings(feature_ranking(found), np.ones(N_FEATURES), everyone, everyone, draws=5, rng=rng)
+    ranked = rankings(feature_ranking(found), np.ones(N_FEATURES), everyone, draws=5, rng=rng)
     curves = ablation_curves(head, evaluation, here, ranked, (0, 2, N_FEATURES))
     clean, patch = metric_ends(head, evaluation)
     own = by_mode(curves)
@@ -112,15 +112,14 @@ def test_a_grid_of_the_ends_alone_works(model, prompts, here):
     assert [curve.metric.shape for curve in curves] == [(2, len(prompts.examples))] * 2
 
 
-def test_rankings_are_orders_of_all_features_and_random_ones_start_with_features_that_change():
+def test_rankings_are_orders_of_all_features_and_controls_start_with_features_that_change():
     norm = np.array([1.0, 5.0, 3.0, 4.0, 2.0])
-    alive = np.array([True, False, True, True, True])
     changing = np.array([False, True, True, False, True])
-    ranked = rankings(np.arange(5), norm, alive, changing, draws=3, rng=np.random.default_rng(0))
+    ranked = rankings(np.arange(5), norm, changing, draws=3, rng=np.random.default_rng(0))
     assert [(r.name, r.draw) for r in ranked] == [
         ("attr_here", 0), ("norm", 0), ("random", 0), ("random", 1), ("random", 2),
     ]  # fmt: skip
-    assert ranked[1].order.tolist() == [3, 2, 4, 0, 1]
+    assert ranked[1].order.tolist() == [1, 2, 4, 3, 0]
     for ranking in ranked[2:]:
         assert sorted(ranking.order.tolist()) == list(range(5))
         assert set(ranking.order[:3].tolist()) == {1, 2, 4}

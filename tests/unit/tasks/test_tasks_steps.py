@@ -4,7 +4,6 @@ import dataclasses
 import json
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from planted_tasks import N_FEATURES, STEPS, VOCAB, make_dictionary
@@ -86,11 +85,11 @@ class Study:
             {
                 "facts": f"step{step}/snapshot.json",
                 "tasks": "examples.jsonl",
-                "performance": "performance.parquet",
+                "examples": f"t{step}.parquet",
+                "table": "tasks.parquet",
                 "prompts": [f"p{base}.h5" for base in STEPS],
                 "own": f"p{step}.h5",
                 "dictionary": "dictionary.safetensors",
-                "trajectory": "trajectory.parquet",
                 "extension": [],
             },
             {name: f"{name}{step}.parquet" for name in ("attribution", "quality", "curves")},
@@ -119,8 +118,6 @@ def study(tmp_path_factory, model):
     (root / "known.jsonl").write_text(known_task(model, rng))
     dictionary = make_dictionary(rng)
     write_dictionary(root / "dictionary.safetensors", dictionary, {})
-    rows = [(f, step, float(f), True) for step in STEPS for f in range(N_FEATURES)]
-    pd.DataFrame(rows, columns=["feature", "step", "norm", "alive"]).to_parquet(root / "trajectory.parquet")
     study = Study(root)
     study.everything()
     return study

@@ -1,6 +1,8 @@
 """Read the provenance that our writers embed in the files themselves."""
 
+import html
 import json
+import re
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 def embedded_provenance(path: str | Path) -> Mapping[str, Any] | None:
     """Return the deterministic half of the record that a file carries, or None for formats that cannot carry one.
 
-    Knows HDF5, parquet, safetensors, JSON and PNG; for other formats the sidecar record alone speaks.
+    Knows HDF5, parquet, safetensors, JSON, PNG, SVG and HTML; for other formats the sidecar record alone speaks.
     """
     path = Path(path)
     reader = _READERS.get(path.suffix)
@@ -62,10 +64,25 @@ def _png(path: Path) -> str | None:
     return None
 
 
+def _svg(path: Path) -> str | None:
+    return _between(path, r"<dc:description>(.*?)</dc:description>")
+
+
+def _html(path: Path) -> str | None:
+    return _between(path, r'<meta name="provenance" content="(.*?)">')
+
+
+def _between(path: Path, pattern: str) -> str | None:
+    found = re.search(pattern, path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    return html.unescape(found.group(1)) if found else None
+
+
 _READERS = {
     ".h5": _hdf5,
     ".parquet": _parquet,
     ".safetensors": _safetensors,
     ".json": _json,
     ".png": _png,
+    ".svg": _svg,
+    ".html": _html,
 }

@@ -64,6 +64,8 @@ def read_records(root: Path) -> dict[str, dict[str, Any]]:
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
             record["core"], record["files"], record["id"]
+        except FileNotFoundError:
+            continue  # Snakemake removed it a moment ago, because its job is about to run again
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise ProvenanceError(f"{path}: not a readable record; delete what it belongs to and rerun") from error
         records[relative(path, root)] = record

@@ -1,10 +1,10 @@
 """All findings of a study's layer, in the order in which the report tells them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from snapcoder.report.finding import Finding
+from snapcoder.report.finding import Finding, Verdict
 from snapcoder.report.findings_dictionary import dictionary_findings
 from snapcoder.report.findings_directions import direction_findings
 from snapcoder.report.findings_features import feature_findings
@@ -18,6 +18,12 @@ SECTIONS: Mapping[str, str] = {
     "tasks": "Abilities and what carries them",
     "dictionary": "What all this rests on",
 }
+HEADLINES = (
+    "ngram_order", "loss_below_h2", "boundary_joint", "classes", "onsets", "turning_point",
+    "dimensionality_beyond_spectrum", "complexity", "abilities", "reconstruction", "convergence",
+)  # fmt: skip
+"""Keys of the findings that open the report: one or two per claim of the paper, found or not."""
+
 _TABLES = (
     "recon_metrics", "crosscoder_training", "extension_metrics", "phase_metrics", "phase_segments", "ngram_entropy",
     "feature_timing", "feature_trajectory", "snapshots", "complexity", "direction_rotation", "rotation_summary",
@@ -32,8 +38,39 @@ def all_findings(tables: Mapping[str, pd.DataFrame]) -> list[Finding]:
         *phase_findings(given),
         *feature_findings(given),
         *direction_findings(given),
-        *task_findings(given),
+        *_with_abilities(task_findings(given)),
         *dictionary_findings(given),
     ]
     order = list(SECTIONS)
     return sorted(found, key=lambda finding: order.index(finding.section))
+
+
+def headlines(findings: Sequence[Finding]) -> list[Finding]:
+    """Return the findings that open the report, in the order of `HEADLINES`."""
+    by_key = {finding.key: finding for finding in findings}
+    return [by_key[key] for key in HEADLINES if key in by_key]
+
+
+def _with_abilities(findings: Sequence[Finding]) -> list[Finding]:
+    """Put one line over all tasks before the findings of each."""
+    tasks = [finding for finding in findings if finding.key.startswith("task_")]
+    if not tasks:
+        return list(findings)
+    named = {
+        verdict: ", ".join(finding.key.removeprefix("task_") for finding in tasks if finding.verdict == verdict)
+        for verdict in ("found", "not_found", "undecidable")
+    }
+    said = {"found": "Acquired and kept to the end", "not_found": "not acquired", "undecidable": "undecidable here"}
+    sentence = "; ".join(f"{said[verdict]}: {names}" for verdict, names in named.items() if names) + "."
+    verdict: Verdict = "found" if named["found"] else "not_found" if named["not_found"] else "undecidable"
+    summary = Finding(
+        "abilities",
+        "tasks",
+        "The model acquires abilities during training",
+        verdict,
+        sentence[0].upper() + sentence[1:],
+        (),
+        ("task_performance", "tasks"),
+        "Each task by its own rule, not corrected for their number; see the findings of each.",
+    )
+    return [summary, *findings]

@@ -9,8 +9,9 @@ import pandas as pd
 
 from snapcoder.figures.catalogue import CATALOGUE
 from snapcoder.report.finding import Finding
-from snapcoder.report.findings import SECTIONS
+from snapcoder.report.findings import SECTIONS, headlines
 from snapcoder.report.rendering import render
+from snapcoder.storage.hashing import canonical_json
 
 VERDICTS = {"found": "found", "not_found": "not found", "undecidable": "undecidable"}
 
@@ -41,12 +42,14 @@ def index_page(
     return render(
         "index.html",
         title=title or f"{study}: features over pre-training",
+        provenance=canonical_json(core),
         study=study,
         layer=layer,
         facts=run_facts(tables, layer=layer, core=core),
         software=sorted(core.get("software", {}).items()),
         sections=SECTIONS,
         findings=[finding.as_json() for finding in findings],
+        headlines=[finding.as_json() for finding in headlines(findings)],
         verdicts=VERDICTS,
         counts=[(VERDICTS[verdict], verdict, counts.get(verdict, 0)) for verdict in VERDICTS],
         figures=CATALOGUE,

@@ -22,6 +22,7 @@ from snapcoder.tasks.ablation import ablation_curves, ablation_sizes, curve_rows
 from snapcoder.tasks.attribution import TaskPrompts, attribute, metric_ends, path_gradient
 from snapcoder.tasks.attribution_tables import attribution_rows, feature_ranking, not_acquired_row, quality_row
 from snapcoder.tasks.continuation import Continuation, continue_from
+from snapcoder.tasks.performance import task_performance
 from snapcoder.tasks.prompt_codes import SnapshotDictionary, of_snapshot, prompt_codes
 from snapcoder.tasks.selection import split_halves, task_rng
 
@@ -38,15 +39,14 @@ class _Snapshot:
     here: SnapshotDictionary
     base: Sequence[PromptActivations]
     own: PromptActivations
-    norm: np.ndarray  # [feature]
-    alive: np.ndarray  # [feature] bool
 
 
 def attribution(job: Job) -> None:
     """Write attributions, their quality, and ablation curves of every task; tasks not acquired get a row that says so."""
     settings, step, layer = job.section("tasks", TaskSettings), int(job.value("step")), int(job.value("layer"))
-    performance = read_table(job.path("performance"))
-    here = performance[performance["step"] == step].sort_values("task")
+    # From the snapshot's own scores, not from the table of all: adding a snapshot must not touch the others.
+    scored, tasks = read_table(job.path("examples")), read_table(job.path("table"))
+    here = task_performance(scored, tasks, bootstrap=settings.bootstrap, seed=settings.seed)
     acquired = [str(task) for task in here.loc[here["acquired"], "task"]]
     quality = [not_acquired_row(row, step=step, layer=layer) for _, row in here[~here["acquired"]].iterrows()]
     attributed: list[pd.DataFrame] = []
@@ -84,13 +84,6 @@ def _snapshot(job: Job) -> _Snapshot:
     if missing:
         raise PromptError(f"no prompt activations of step {missing[0]}; rerun the step prompts for it")
     extensions = [read_extension(path) for path in job.paths("extension")]
-    trajectory = read_table(job.path("trajectory"), columns=["feature", "step", "norm", "alive"])
-    here = trajectory[trajectory["step"] == step].sort_values("feature")
-    if len(here) != dictionary.n_features:
-        raise ValueError(
-            f"{job.path('trajectory')}: {len(here)} features at step {step}, the dictionary has "
-            f"{dictionary.n_features}; delete the table and rerun"
-        )
     return _Snapshot(
         step=step,
         layer=layer,
@@ -98,8 +91,6 @@ def _snapshot(job: Job) -> _Snapshot:
         here=of_snapshot(dictionary, step, extensions[0] if extensions else None),
         base=[by_step[base] for base in dictionary.steps],
         own=by_step[step],
-        norm=here["norm"].to_numpy(),
-        alive=here["alive"].to_numpy(dtype=bool),
     )
 
 
@@ -138,8 +129,7 @@ def _carried(
     found = attribute(ranking, snapshot.here, path)
     ranked = rankings(
         feature_ranking(found),
-        snapshot.norm,
-        snapshot.alive,
+        np.linalg.norm(snapshot.here.decoder, axis=1),
         np.asarray(abs(ranking.delta).sum(axis=0)).ravel() > 0,
         draws=settings.random_draws,
         rng=task_rng(f"random rankings of {task}", settings.seed),

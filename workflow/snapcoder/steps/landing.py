@@ -13,4 +13,5 @@ def landing(job: Job) -> None:
     page = job.output("page")
     pages = [Path(os.path.relpath(path.absolute(), page.parent.absolute())).as_posix() for path in job.paths("pages")]
     layers = [int(layer) for layer in job.value("layers")]
-    write_text(page, landing_page(study=str(job.value("study")), layers=layers, pages=pages))
+    text = landing_page(study=str(job.value("study")), layers=layers, pages=pages, core=job.core)
+    write_text(page, text)

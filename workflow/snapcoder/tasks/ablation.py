@@ -44,16 +44,15 @@ class Curve:
 
 
 def rankings(
-    attributed: np.ndarray, norm: np.ndarray, alive: np.ndarray, changing: np.ndarray, *, draws: int,
-    rng: np.random.Generator,
-) -> list[Ranking]:  # fmt: skip
+    attributed: np.ndarray, norm: np.ndarray, changing: np.ndarray, *, draws: int, rng: np.random.Generator
+) -> list[Ranking]:
     """Return the rankings compared: by attribution, by decoder norm, and random ones.
 
-    attributed [feature]: order by attribution; norm, alive [feature] at this snapshot: features that fire on text come
-    first, the largest norm first. changing [feature] bool: features that differ between any clean and patch prompt; a
-    random ranking draws from these first, since a control of features that cannot matter would be too easy to beat.
+    attributed [feature]: order by attribution; norm [feature]: decoder norm at this snapshot. changing [feature] bool:
+    features that differ between any clean and patch prompt; the rankings by norm and at random draw from these first,
+    since a control of features that cannot matter would be too easy to beat.
     """
-    by_norm = np.lexsort((-norm, ~alive))
+    by_norm = np.lexsort((-norm, ~changing))
     random = []
     for draw in range(draws):
         shuffled = rng.permutation(len(norm))
