@@ -20,7 +20,7 @@ SECTIONS: Mapping[str, str] = {
 }
 HEADLINES = (
     "ngram_order", "loss_below_h2", "boundary_joint", "classes", "onsets", "turning_point",
-    "dimensionality_beyond_spectrum", "complexity", "abilities", "reconstruction", "convergence",
+    "dimensionality", "dimensionality_beyond_spectrum", "complexity", "abilities", "reconstruction", "convergence",
 )  # fmt: skip
 """Keys of the findings that open the report: one or two per claim of the paper, found or not."""
 
