@@ -10,15 +10,15 @@ from snapcoder.warm import run_warm
 _PEOPLE = ("plan", "audit", "trace", "feature", "schema")
 
 
-def main(arguments: list[str] | None = None, *, warm: bool = True) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Run a command of a person or the step of a rule; return the exit status.
 
-    With `warm`, a step runs in a fork of the warm process when there is one (see `snapcoder.warm`).
+    A step runs in a fork of the warm process when there is one (see `snapcoder.warm`).
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     command = arguments[0] if arguments else ""
     if command and command not in _PEOPLE and not command.startswith("-") and _is_step(command):
-        status = run_warm(arguments) if warm else None
+        status = run_warm(arguments)
         if status is not None:
             return status
         from snapcoder.runner import run_step  # here: commands of people do not need it, and steps start often

@@ -20,6 +20,7 @@ import tempfile
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 VARIABLE = "SNAPCODER_WARM"
 _LIBRARIES = (
@@ -120,18 +121,19 @@ def _handle(connection: socket.socket) -> None:
         connection.send(bytes([os.waitstatus_to_exitcode(status) & 0xFF]))
 
 
-def _become(request: dict[str, object], stdout: int, stderr: int) -> None:
+def _become(request: dict[str, Any], stdout: int, stderr: int) -> None:
     status = 1
     try:
         os.dup2(stdout, 1)
         os.dup2(stderr, 2)
         os.chdir(str(request["cwd"]))
         os.environ.clear()
-        os.environ.update(dict(request["environment"]))  # type: ignore[call-overload]
+        os.environ.update(request["environment"])
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        from snapcoder.cli import main  # only now, so that it is the code that is on disk
+        from snapcoder.runner import run_step  # only now, so that it is the code that is on disk
 
-        status = main(list(request["arguments"]), warm=False)  # type: ignore[call-overload]
+        arguments = request["arguments"]
+        status = run_step(arguments[0], arguments[1:])
     except BaseException:
         traceback.print_exc()
     finally:
