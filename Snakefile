@@ -20,6 +20,7 @@ include: "rules/corpus.smk"
 include: "rules/snapshots.smk"
 include: "rules/activations.smk"
 include: "rules/crosscoder.smk"
+include: "rules/sweep.smk"
 include: "rules/evolution.smk"
 include: "rules/tasks.smk"
 include: "rules/phases.smk"
@@ -32,3 +33,9 @@ rule all:
     input:
         page="<results>/report/index.html",
         pages=expand("<results>/report/block{layer}/index.html", layer=LAYERS),
+        dictionaries=kept_dictionaries(),
+
+
+rule sweep:
+    input:
+        configured_sweep,

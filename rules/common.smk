@@ -2,10 +2,11 @@
 import sys
 from pathlib import Path
 
-from snapcoder.figures.catalogue import FIGURES
+from snapcoder.figures.catalogue import figures_of
 from snapcoder.provenance.fingerprint import step_fingerprint
 from snapcoder.study.load import StudyError, load_study
 from snapcoder.study.settings import step_settings
+from snapcoder.study.sweep import SweepPoint, baseline_steps, sweep_points
 
 try:
     STUDY = load_study(config)
@@ -19,6 +20,8 @@ ADDED = sorted(STUDY.snapshots.added)
 SHOWN = sorted({*BASE, *ADDED})
 SAVED = sorted(STUDY.pretrain.save_steps)
 PRETRAINED = STUDY.snapshots.source == "pretrain"
+SWEEP = list(sweep_points(STUDY.sweep))
+BASELINES = baseline_steps(STUDY.sweep, STUDY.snapshots.steps)
 PACKAGES = {package.replace("==", "-"): package for package in STUDY.corpus.packages}
 HEAVY_THREADS = (
     workflow.cores or 8
@@ -40,6 +43,10 @@ wildcard_constraints:
     layer=r"\d+",
     step=r"\d+",
     package=r"[^/]+",
+    arm=r"[a-z][a-z0-9_]*",
+    n_features=r"\d+",
+    sparsity=r"[0-9.e+-]+",
+    seed=r"\d+",
 
 
 localrules:
@@ -47,6 +54,7 @@ localrules:
     fetch_text,
     integrity,
     extension_table,
+    sweep_table,
     landing,
 
 
@@ -60,10 +68,27 @@ def settings(step, **more):
             if key in wildcards.keys()
         }
         return step_settings(
-            STUDY, step, layer=job.get("layer"), snapshot=job.get("step"), **more
+            STUDY,
+            step,
+            layer=job.get("layer"),
+            snapshot=job.get("step"),
+            point=sweep_point_of(wildcards),
+            **more,
         )
 
     return of_job
+
+
+def sweep_point_of(wildcards):
+    """The point of the sweep that a job trains; None for all other jobs."""
+    if "arm" not in wildcards.keys():
+        return None
+    return SweepPoint(
+        arm=wildcards.arm,
+        n_features=int(wildcards.n_features),
+        sparsity=float(wildcards.sparsity),
+        seed=int(wildcards.seed),
+    )
 
 
 def package_settings(wildcards):
@@ -115,6 +140,11 @@ def given_tokenizer():
 
 def caches(steps):
     return expand("<results>/activations/block{{layer}}/step{step}.h5", step=steps)
+
+
+def streamed(files):
+    """Inputs that only a crosscoder needs which makes its activations itself; none when it learns on the caches."""
+    return files if STUDY.activations.mode == "stream" else []
 
 
 def extensions(suffix):
@@ -188,6 +218,62 @@ def report_tables():
 def figure_files():
     return expand(
         "<results>/figures/block{{layer}}/{name}.{kind}",
-        name=FIGURES,
+        name=[figure.name for figure in figures_of()],
         kind=("svg", "png"),
     )
+
+
+def sweep_figure_files():
+    """The figures of a sweep; none when no sweep is configured."""
+    return expand(
+        "<results>/figures/block{{layer}}/{name}.{kind}",
+        name=[figure.name for figure in figures_of("sweep")] if SWEEP else [],
+        kind=("svg", "png"),
+    )
+
+
+def sweep_tables():
+    return ["<results>/tables/block{layer}/sweep_metrics.parquet"] if SWEEP else []
+
+
+def sweep_files(name):
+    """One file of every dictionary of the sweep: of each point's crosscoder and of its per-snapshot baselines."""
+    folder = "<results>/sweep/block{{layer}}/{arm}.F{n_features}.at{sparsity}.seed{seed}/{kind}/{name}"
+    return [
+        folder.format(
+            arm=point.arm,
+            n_features=point.n_features,
+            sparsity=point.sparsity_text,
+            seed=point.seed,
+            kind=kind,
+            name=name,
+        )
+        for point in SWEEP
+        for kind in ("crosscoder", *(f"step{step}" for step in BASELINES))
+    ]
+
+
+def kept_dictionary(kind):
+    """The dictionary of a point, beside its scores, when the study keeps them."""
+    folder = "<results>/sweep/block{layer}/{arm}.F{n_features}.at{sparsity}.seed{seed}"
+    if not STUDY.sweep.keep_dictionaries:
+        return []
+    return [f"{folder}/{kind}/dictionary.safetensors"]
+
+
+def kept_dictionaries():
+    """Every dictionary that the sweep keeps, of every layer."""
+    if not STUDY.sweep.keep_dictionaries:
+        return []
+    return expand(sweep_files("dictionary.safetensors"), layer=LAYERS)
+
+
+def configured_sweep(wildcards):
+    """What `snakemake sweep` makes: table and figures of every layer, and the dictionaries that are kept."""
+    if not SWEEP:
+        raise WorkflowError(
+            "configuration: sweep.n_features: empty, so there is no sweep; "
+            "set it, or add --configfile config/sweep.yaml"
+        )
+    made = [*sweep_tables(), *sweep_figure_files(), *kept_dictionaries()]
+    return [path.replace("<results>", RESULTS) for path in expand(made, layer=LAYERS)]

@@ -2,6 +2,9 @@
 rule crosscoder:
     input:
         caches=caches(BASE),
+        facts=streamed(facts(BASE)),
+        weights=streamed(all_checkpoint_files()),
+        tokens=streamed("<results>/corpus/tokens.h5"),
     output:
         dictionary="<results>/crosscoder/block{layer}/dictionary.safetensors",
         training="<results>/tables/block{layer}/crosscoder_training.parquet",
@@ -15,14 +18,15 @@ rule crosscoder:
         "../envs/snapcoder.yaml"
     threads: HEAVY_THREADS
     resources:
-        gpu=1,
+        gpu=STUDY.crosscoder.gpus,
         mem_mb=8000,
         runtime="24h",
     params:
         settings=settings("crosscoder"),
         code=code("crosscoder"),
     shell:
-        "python -m snapcoder crosscoder --in caches {input.caches}"
+        "python -m snapcoder crosscoder --in caches {input.caches} --in facts {input.facts}"
+        " --in weights {input.weights} --in tokens {input.tokens}"
         " --out dictionary {output.dictionary} --out training {output.training} --out metrics {output.metrics}"
         " --record {output.record} --settings {params.settings:q} --code {params.code} --threads {threads}"
         " --log {log}"

@@ -27,8 +27,8 @@ rule figures:
 
 rule report:
     input:
-        tables=report_tables(),
-        figures=figure_files(),
+        tables=[*report_tables(), *sweep_tables()],
+        figures=[*figure_files(), *sweep_figure_files()],
     output:
         page="<results>/report/block{layer}/index.html",
         manifest="<results>/report/block{layer}/manifest.json",

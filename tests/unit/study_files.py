@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from snapcoder.figures.catalogue import FIGURES
+from snapcoder.figures.catalogue import figures_of
 from snapcoder.job import Job
 from snapcoder.steps.figures import figures
 from snapcoder.steps.landing import landing
@@ -31,7 +31,7 @@ def write_tables(root: Path, tables) -> list[Path]:
 
 
 def run_figures(root: Path, tables: list[Path]) -> list[Path]:
-    out = [root / "figures" / "block2" / f"{name}.{kind}" for name in FIGURES for kind in ("svg", "png")]
+    out = [root / "figures" / "block2" / f"{figure.name}.{kind}" for figure in figures_of() for kind in ("svg", "png")]
     figures(Job("figures", {"tables": tuple(tables)}, {"figures": tuple(out)}, {"layer": 2, "study": "made"}, 1, CORE))
     return out
 

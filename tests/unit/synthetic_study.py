@@ -100,7 +100,7 @@ def _dictionary(rng) -> dict[str, pd.DataFrame]:
     training = pd.DataFrame(
         [
             {"train_step": m, "step": s, "ev": 0.93 * (1 - np.exp(-m / 40)) - 0.01 * i / 9, "l0": 24 + 30 * np.exp(-m / 40),
-             "loss": 100 * np.exp(-m / 40), "threshold": 0.5, "dead": 0.1}
+             "loss": 100 * np.exp(-m / 40), "threshold": 0.5, "dead": 0.1, "onsets": 10, "moved": np.exp(-m / 40)}
             for m in moments
             for i, s in enumerate(base)
         ]
@@ -113,7 +113,42 @@ def _dictionary(rng) -> dict[str, pd.DataFrame]:
             for level, ev in (("frozen", 0.91), ("adapted", 0.92))
         ]
     )  # fmt: skip
-    return {"recon_metrics": recon, "crosscoder_training": training, "extension_metrics": extension}
+    return {
+        "recon_metrics": recon,
+        "crosscoder_training": training,
+        "extension_metrics": extension,
+        "sweep_metrics": _sweep(base),
+    }
+
+
+def _sweep(base) -> pd.DataFrame:
+    """Two arms, two sizes, three sparsities, two seeds; batchtopk is the better arm, autoencoders win early on.
+
+    The weakest penalty of jumprelu is dominated: more active features, less explained.
+    """
+    rng = np.random.default_rng(1)
+    settings = {"batchtopk": ((10, 10, 0.86), (20, 20, 0.91), (40, 40, 0.94)),
+                "jumprelu": ((0.1, 60, 0.88), (0.3, 30, 0.89), (1.0, 12, 0.83))}  # fmt: skip
+    rows = []
+    for arm, points in settings.items():
+        for sparsity, l0, ev in points:
+            for n_features, gain in ((60, -0.03), (120, 0.0)):
+                for seed in (0, 1):
+                    point = {"arm": arm, "n_features": n_features, "sparsity": sparsity, "seed": seed, "n_rows": 2000}
+                    shift = gain + rng.normal(0, 0.003)
+                    evs = ev + shift + 0.02 * np.cos(np.arange(len(base)))
+                    l0s = l0 * (1 + 0.15 * np.sin(np.arange(len(base))))
+                    rows.append({**point, "kind": "crosscoder", "snapshot": -1, "ev": evs.mean(), "l0": l0s.mean()})
+                    rows += [
+                        {**point, "kind": "crosscoder", "snapshot": i, "step": step, "ev": evs[i], "l0": l0s[i]}
+                        for i, step in enumerate(base)
+                    ]
+                    rows += [
+                        {**point, "kind": "sae", "snapshot": 0, "step": step, "l0": l0,
+                         "ev": ev + shift + 0.02 + (0.02 if step < 100 else 0) + rng.normal(0, 0.002)}
+                        for step in (base[0], base[4], base[-1])
+                    ]  # fmt: skip
+    return pd.DataFrame(rows)
 
 
 def _history(rng) -> dict[str, pd.DataFrame]:

@@ -48,6 +48,8 @@ def test_no_module_imports_itself_through_others():
         (MODEL, (*ANALYSIS, "steps", "provenance")),
         (ANALYSIS, ("crosscoder", "snapshots", "capture", "steps", "provenance")),
         (("figures", "report"), ("language_model", "tasks", "phases", "evolution", "features")),
+        (("interop",), (*ANALYSIS, "capture", "snapshots", "language_model", "corpus", "steps", "provenance", "study")),
+        ((*GROUND, *MODEL, *ANALYSIS, "provenance"), ("interop",)),
     ],
 )
 def test_arrows_go_one_way(rooms, forbidden):
@@ -63,7 +65,7 @@ def test_arrows_go_one_way(rooms, forbidden):
 
 def test_only_steps_and_the_edge_know_jobs():
     users = {module for module, found in GRAPH.items() if "snapcoder.job" in found}
-    assert all(in_rooms(module, ("steps", "runner")) for module in users)
+    assert all(in_rooms(module, ("steps", "runner", "ranks")) for module in users)
 
 
 def test_every_step_is_a_function_of_its_own_name_that_takes_a_job():

@@ -78,7 +78,7 @@ def test_nothing_reruns(finished):
 def test_every_table_is_declared_filled_and_valid(finished):
     found = sorted((finished.results / "tables").rglob("*.parquet"))
     names = {path.stem for path in found}
-    parts = {"behaviour", "behaviour_draws", "task_examples", "extension_metrics"}
+    parts = {"behaviour", "behaviour_draws", "task_examples", "extension_metrics", "sweep_metrics"}
     assert names == set(TABLES) - parts
     for path in found:
         table = pq.read_table(path)

@@ -1,4 +1,4 @@
-"""`snapcoder`: commands for people (plan, audit, trace, feature, schema) and steps for rules."""
+"""`snapcoder`: commands for people (plan, audit, trace, feature, import, export, schema) and steps for rules."""
 
 import argparse
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 from snapcoder import __version__
 from snapcoder.warm import run_warm
 
-_PEOPLE = ("plan", "audit", "trace", "feature", "schema")
+_PEOPLE = ("plan", "audit", "trace", "feature", "import", "export", "schema")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -69,6 +69,27 @@ def _parser() -> argparse.ArgumentParser:
     feature.add_argument("--layer", type=int, default=None, help="block (default: the study's only one)")
     feature.set_defaults(run=_feature)
 
+    read = commands.add_parser("import", help="a dictionary of llamascopium or dictionary_learning as one of ours")
+    read.add_argument("source", type=Path, help="its folder or weight file")
+    read.add_argument("--out", type=Path, required=True, help="where to write, e.g. dictionary.safetensors")
+    read.add_argument("--steps", type=_integers, default=None, help="training step of each snapshot, e.g. 0,512,1000")
+    read.add_argument("--layer", type=int, default=None, help="block of the activations")
+    read.add_argument(
+        "--probe", type=Path, nargs="+", default=None, help="activation caches, one per snapshot, to try it on"
+    )
+    read.add_argument(
+        "--norms", type=_norms, default=None, help="mean activation norm of each snapshot, or raw: reads them unscaled"
+    )
+    read.add_argument("--folds", type=int, choices=range(4), default=None, help="how often its biases were folded")
+    read.add_argument("--threshold", type=float, default=None, help="of a batchtopk dictionary that stores none")
+    read.set_defaults(run=_import)
+
+    export = commands.add_parser("export", help="one of our dictionaries in another library's format")
+    export.add_argument("dictionary", type=Path)
+    export.add_argument("--to", choices=("llamascopium",), required=True, help="the library")
+    export.add_argument("--out", type=Path, required=True, help="folder to write")
+    export.set_defaults(run=_export)
+
     schema = commands.add_parser("schema", help="print the configuration schema, or write the generated files")
     schema.add_argument("--write", action="store_true", help="write workflow/schemas and config/README.md")
     schema.set_defaults(run=_schema)
@@ -122,6 +143,41 @@ def _feature(options: argparse.Namespace) -> int:
     if not {"feature_timing", "feature_trajectory"} <= tables.keys():
         raise ValueError(f"{folders[0]}: the feature tables are not there yet; run the study to its end")
     print(feature_card(tables, options.feature))
+    return 0
+
+
+def _integers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list like 0,512,1000") from error
+
+
+def _norms(text: str) -> tuple[float, ...] | str:
+    try:
+        return text if text == "raw" else tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither raw nor a list like 3.9,20,160") from error
+
+
+def _import(options: argparse.Namespace) -> int:
+    from snapcoder.interop.importing import import_dictionary
+    from snapcoder.interop.options import ImportOptions
+    from snapcoder.interop.probe import read_probe
+    from snapcoder.storage.dictionaries import write_dictionary
+
+    said = ImportOptions(options.steps, options.layer, options.norms, options.folds, options.threshold)
+    imported = import_dictionary(options.source, said, read_probe(options.probe) if options.probe else None)
+    write_dictionary(options.out, imported.dictionary, imported.provenance)
+    print("\n".join([*imported.report(), f"wrote {options.out}"]))
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from snapcoder.interop.llamascopium_export import read_ours, write_llamascopium
+
+    notes = write_llamascopium(options.out, read_ours(options.dictionary), source=options.dictionary.name)
+    print("\n".join([*notes, f"wrote {options.out}"]))
     return 0
 
 

@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 import psutil
 
+from snapcoder.crosscoder.pools import STREAM_POOL_TOKENS
 from snapcoder.study.load import StudyError, read_study
 from snapcoder.study.settings import step_settings
 from snapcoder.study.study import Study
+from snapcoder.study.sweep import SweepPoint, settings_at, sweep_points
 
 DEFAULT_CONFIG = Path("config/config.yaml")
-_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4}
+_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "int8": 1}
 
 
 def planned_settings(
@@ -50,6 +52,10 @@ def planned_settings(
         if core["step"] == "fetch_text":
             more["package"] = core["settings"].get("package")
             if more["package"] not in study.corpus.packages:
+                return None
+        if core["step"] in ("sweep_point", "sweep_sae"):
+            more["point"] = SweepPoint.of(core["settings"]["crosscoder"])
+            if more["point"] not in set(sweep_points(study.sweep)):
                 return None
         if core["step"] == "landing":
             more["layers"] = list(study.activations.layers)
@@ -143,8 +149,11 @@ def memory_bytes(study: Study) -> dict[str, int]:
     parameters = 2 * n_snapshots * width * features
     rows = study.activations.tokens + study.activations.heldout_tokens
     training = 4 * 4 * parameters + 6 * 4 * batch * features + 4 * 4 * batch * n_snapshots * width
+    if study.activations.mode == "stream":  # one pool beside the cached sample; a GPU holds two
+        pool = min(study.crosscoder.pool_tokens or STREAM_POOL_TOKENS, study.activations.stream_tokens)
+        training += pool * n_snapshots * width * (4 if study.activations.dtype == "float32" else 2)
     return {
-        "crosscoder training": training + rows * n_snapshots * width * _BYTES[study.activations.dtype],
+        "crosscoder training": training + round(rows * n_snapshots * width * _BYTES[study.activations.dtype]),
         "pre-training": 16 * _n_parameters(study) + 40 * study.pretrain.batch_size * study.corpus.context_length
         * study.pretrain.d_model * study.pretrain.n_layers,
     }  # fmt: skip
@@ -155,14 +164,15 @@ def _time_lines(study: Study, jobs: Mapping[str, int]) -> list[str]:
     cores = psutil.cpu_count(logical=True) or 1
     tokens = study.pretrain.steps * study.pretrain.batch_size * study.corpus.context_length
     width, n_snapshots = _d_model(study), len(study.snapshots.steps)
+    crosscoder = study.crosscoder
+    per_input = 10.0 * crosscoder.n_features * crosscoder.steps * crosscoder.batch_size
+    points = [settings_at(crosscoder, point, steps=study.sweep.steps) for point in sweep_points(study.sweep)]
+    per_point = 10.0 * float(np.mean([p.n_features * p.steps * p.batch_size for p in points])) if points else 0.0
     heavy = {
         "pretrain": 6.0 * _n_parameters(study) * tokens,
-        "crosscoder": 10.0
-        * n_snapshots
-        * width
-        * study.crosscoder.n_features
-        * study.crosscoder.steps
-        * study.crosscoder.batch_size,
+        "crosscoder": per_input * n_snapshots * width,
+        "sweep_point": per_point * n_snapshots * width,
+        "sweep_sae": per_point * width,
     }
     # Small models reach about a tenth of a large matrix product's speed; a job costs about 5 s of start-up and hashing.
     seconds = sum(work / (0.1 * flops) * jobs[name] for name, work in heavy.items() if name in jobs)

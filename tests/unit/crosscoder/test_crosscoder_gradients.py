@@ -241,15 +241,20 @@ def test_the_auxiliary_loss_reaches_only_the_dead_and_its_gradients_are_slopes(g
     dead[0, :4] = True
     dead[-1, 2] = True
     options = {"gate": gate, "k": 2, "weight": 0.1}
-    loss, gradients = auxiliary_loss(parameters, z, residual, dead, 0.3, **options)  # type: ignore[arg-type]
-    assert gradients is not None
-    d_z, d_decoder = gradients
+    addition = auxiliary_loss(parameters, z, residual, dead, 0.3, **options)  # type: ignore[arg-type]
+    assert addition is not None
+    assert addition.loss > 0
+    gradients = parameters.map(torch.zeros_like)
+    addition.add_to(gradients, x)
+    d_z, d_decoder = torch.zeros_like(z), gradients.decoder
+    d_z[:, addition.features] = addition.code
+    torch.testing.assert_close(gradients.encoder, torch.einsum("bsd,bf->sdf", x, d_z))
+    torch.testing.assert_close(gradients.encoder_bias, d_z.sum(dim=0))
     assert bool((d_z[:, 4:] == 0).all())
     assert bool((d_decoder[:, 4:] == 0).all())
     if gate == "per_snapshot":
         assert bool((d_decoder[1] == 0).all())
     assert d_z.abs().sum() > 0
-    assert loss > 0
     generator = torch.Generator().manual_seed(5)
     for index, base in enumerate((z, parameters.decoder)):
         direction = torch.randn(base.shape, generator=generator, dtype=torch.float64)
@@ -257,7 +262,9 @@ def test_the_auxiliary_loss_reaches_only_the_dead_and_its_gradients_are_slopes(g
         for sign in (1, -1):
             moved = base + sign * 1e-7 * direction
             changed = (parameters, moved) if index == 0 else (replace(parameters, decoder=moved), z)
-            losses.append(auxiliary_loss(*changed, residual, dead, 0.3, **options)[0])  # type: ignore[arg-type]
+            result = auxiliary_loss(*changed, residual, dead, 0.3, **options)  # type: ignore[arg-type]
+            assert result is not None
+            losses.append(result.loss)
         slope = (losses[0] - losses[1]) / 2e-7
-        assert slope == pytest.approx(float((gradients[index] * direction).sum()), rel=1e-5, abs=1e-8)
-    assert auxiliary_loss(parameters, z, residual, torch.zeros_like(dead), 0.3, **options) == (0.0, None)  # type: ignore[arg-type]
+        assert slope == pytest.approx(float(((d_z, d_decoder)[index] * direction).sum()), rel=1e-5, abs=1e-8)
+    assert auxiliary_loss(parameters, z, residual, torch.zeros_like(dead), 0.3, **options) is None  # type: ignore[arg-type]

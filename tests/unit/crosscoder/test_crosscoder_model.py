@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from snapcoder.crosscoder.codes import entries_above, sparse_code, stack_rows
 from snapcoder.crosscoder.extension import code_correlation, gated_by, neighbours, ridge_decoder
 from snapcoder.crosscoder.gates import gate_norms
+from snapcoder.crosscoder.initialisation import search_initial_norm, with_norm
 from snapcoder.crosscoder.metrics import evaluate
-from snapcoder.crosscoder.model import encode, initialise, search_initial_norm, with_norm
+from snapcoder.crosscoder.model import encode, initialise
 from snapcoder.crosscoder.normalise import fit_normaliser
 from snapcoder.crosscoder.schedules import batch_rows, learning_rate_factor, sparsity_factor
 from snapcoder.crosscoder.training import initial_parameters, penalty_of

@@ -1,5 +1,7 @@
 """Training on planted features: onsets found, shrinkage shown, runs resumed bit for bit."""
 
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +10,11 @@ import torch
 from planted import Planted, match_by_activation, onset_by_norm, plant
 
 from snapcoder.crosscoder.checkpoints import CheckpointFile
-from snapcoder.crosscoder.gates import code, gate_norms
+from snapcoder.crosscoder.gates import code, gate_norms, row_thresholds
+from snapcoder.crosscoder.interruption import Interrupted
 from snapcoder.crosscoder.model import encode
+from snapcoder.crosscoder.optimizer import make_optimizer
+from snapcoder.crosscoder.schedules import active_features
 from snapcoder.crosscoder.training import Rows, Trained, train
 from snapcoder.study.crosscoder import CrosscoderSettings
 
@@ -95,23 +100,98 @@ def test_jumprelu_learns_a_sparse_code_and_moves_its_thresholds(world: Planted, 
     assert float(trained.threshold.std()) > 0
 
 
-@pytest.mark.parametrize("arm", ["batchtopk", "jumprelu", "relu_l1"])
-def test_a_run_that_was_killed_continues_bit_for_bit(world: Planted, tmp_path: Path, arm: str) -> None:
+RESUMED = [
+    {"arm": "batchtopk"},
+    {"arm": "batchtopk", "optimizer_state": "lean", "path": "dense"},
+    {"arm": "topk"},
+    {"arm": "jumprelu"},
+    {"arm": "relu_l1", "path": "sparse"},
+]
+
+
+@pytest.mark.parametrize("changed", RESUMED, ids=lambda changed: "-".join(changed.values()))
+def test_a_run_killed_at_random_steps_continues_bit_for_bit(
+    world: Planted, tmp_path: Path, changed: dict[str, str]
+) -> None:
     chosen = CrosscoderSettings(
-        arm=arm, n_features=48, k=4, steps=60, batch_size=128, dead_after=5, eval_every=20, checkpoint_every=10
-    )
+        n_features=48, k=4, steps=60, batch_size=128, dead_after=5, eval_every=20, checkpoint_every=7, **changed
+    )  # type: ignore[arg-type]
     options = {"n_train": N_TRAIN, "n_heldout": N_HELDOUT, "settings": chosen}
     whole = train(normalised(world), **options)  # type: ignore[arg-type]
     file = CheckpointFile(tmp_path / "work/checkpoint.safetensors", key="a")
-    for stop in (17, 34, None):
+    for stop in (*sorted(np.random.default_rng(len(changed)).integers(1, 60, 3)), None):
         resumed = train(normalised(world), **options, checkpoint=file, stop_after=stop)  # type: ignore[arg-type]
-    for name, tensor in whole.parameters.named().items():
-        assert torch.equal(tensor, resumed.parameters.named()[name]), name
-    assert torch.equal(whole.threshold, resumed.threshold)
-    assert whole.history == resumed.history
+    assert_same_run(whole, resumed)
     assert CheckpointFile(file.path, key="b").load() is None
     file.remove()
     assert not file.path.parent.exists()
+
+
+def assert_same_run(one: Trained, other: Trained) -> None:
+    for name, tensor in one.parameters.named().items():
+        assert torch.equal(tensor, other.parameters.named()[name]), name
+    assert torch.equal(one.threshold, other.threshold)
+    assert one.history == other.history
+
+
+def test_sigterm_saves_the_step_and_the_next_run_goes_on_from_it(world: Planted, tmp_path: Path) -> None:
+    chosen = CrosscoderSettings(n_features=48, k=4, steps=40, batch_size=128, eval_every=20, checkpoint_every=1000)
+    options = {"n_train": N_TRAIN, "n_heldout": N_HELDOUT, "settings": chosen}
+    whole = train(normalised(world), **options)  # type: ignore[arg-type]
+    file = CheckpointFile(tmp_path / "work/checkpoint.safetensors", key="a")
+    read, calls = normalised(world), []
+
+    def terminated(rows: np.ndarray) -> torch.Tensor:
+        calls.append(len(rows))
+        if len(calls) == 14:  # the first call is the initialisation's
+            os.kill(os.getpid(), signal.SIGTERM)
+        return read(rows)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Interrupted) as stopped:
+        train(terminated, **options, checkpoint=file)  # type: ignore[arg-type]
+    assert (stopped.value.step, stopped.value.code) == (13, 143)
+    assert signal.getsignal(signal.SIGTERM) == before
+    saved = file.load()
+    assert saved is not None
+    assert saved.facts["step"] == 13
+    assert_same_run(whole, train(read, **options, checkpoint=file))  # type: ignore[arg-type]
+
+
+def test_topk_keeps_k_features_of_every_token(world: Planted) -> None:
+    rows = np.arange(64)
+    chosen, trained = fit(world, arm="topk", steps=60, k_anneal_share=0.5, gate="shared")
+    z = encode(trained.parameters, normalised(world)(rows))
+    norms = gate_norms(trained.parameters.norms(), gate="shared")
+    lift = row_thresholds(z, norms, k=chosen.k)
+    on = (z * norms[0] > lift[0][:, None]).sum(dim=1)
+    positive = (z * norms[0] > 0).sum(dim=1)
+    assert torch.equal(on, positive.clamp(max=chosen.k))
+
+
+def test_lean_adam_takes_adams_steps_when_rows_are_even() -> None:
+    """With gradients of one magnitude the row's second moment is every entry's, and the steps agree."""
+    sign = torch.randint(0, 2, (5, 3, 4), generator=torch.Generator().manual_seed(0)) * 2.0 - 1
+    full, lean = torch.zeros(5, 3, 4), torch.zeros(5, 3, 4)
+    optimizers = [
+        make_optimizer({"encoder": weight}, lr=0.1, beta2=0.99, state=state)
+        for weight, state in ((full, "fp32"), (lean, "lean"))
+    ]
+    for amount in (1.0, 0.5, 2.0):
+        for weight, optimizer in zip((full, lean), optimizers, strict=True):
+            weight.grad = sign * amount
+            optimizer.step()
+    torch.testing.assert_close(full, lean, rtol=5e-3, atol=1e-4)
+    held = {name: tensor.numel() * tensor.element_size() for name, tensor in optimizers[1].state[lean].items()}
+    assert held["exp_avg"] + held["exp_avg_sq"] <= 2 * lean.numel() + 4 * 5
+
+
+def test_many_features_are_on_at_first_and_k_at_the_end() -> None:
+    numbers = [active_features(step, k=10, start=4.0, steps=100, share=0.6) for step in range(100)]
+    assert numbers[0] == 40
+    assert numbers[30] == pytest.approx(25)
+    assert numbers[60:] == [10.0] * 40
+    assert active_features(0, k=7, start=4.0, steps=100, share=0.0) == 7
 
 
 def test_dead_heads_are_revived_by_the_auxiliary_loss(world: Planted) -> None:

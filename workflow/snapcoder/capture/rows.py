@@ -1,4 +1,6 @@
-"""Choose which tokens are cached: a pure function of token table and settings, the same for every snapshot and layer."""
+"""Choose which tokens are cached or streamed: a pure function of token table and settings, equal for every snapshot and layer."""
+
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,13 +16,77 @@ def select_rows(table: TokenTable, settings: ActivationSettings) -> RowTable:
     and, by setting, end-of-text tokens are left out. Raises ValueError when the corpus is too small.
     """
     parts = [
-        _split_rows(table, settings, split, wanted, key)
+        select_sequences(table, settings, split, wanted, key)
         for split, wanted, key in (
             (TRAIN, settings.tokens, "activations.tokens"),
             (HELDOUT, settings.heldout_tokens, "activations.heldout_tokens"),
         )
     ]
-    sequence, position = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    places = [part.places(np.arange(len(part.sequence))) for part in parts]
+    sequence, position = (np.concatenate(columns) for columns in zip(*places, strict=True))
+    return _row_table(table, sequence, position)
+
+
+def select_stream(table: TokenTable, settings: ActivationSettings) -> "Selection":
+    """Return the streamed train rows: numbered as the train rows of a cache of as many tokens would be."""
+    return select_sequences(table, settings, TRAIN, settings.stream_tokens, "activations.stream_tokens")
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """Rows of one split by their sequences; the rows themselves are listed only for the sequences asked for.
+
+    sequence [n]: chosen sequences of the token table, ascending; first_row [n + 1]: the row number of each one's first
+    row, and at the end the number of rows.
+    """
+
+    table: TokenTable
+    settings: ActivationSettings
+    sequence: np.ndarray
+    first_row: np.ndarray
+
+    @property
+    def n_rows(self) -> int:
+        """Number of chosen rows."""
+        return int(self.first_row[-1])
+
+    def rows(self, which: np.ndarray) -> RowTable:
+        """Return the rows of the chosen sequences number `which` (ascending), in order."""
+        return _row_table(self.table, *self.places(which))
+
+    def places(self, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return sequence and position of those rows."""
+        kept = _kept(self.table, self.sequence[which], self.settings)
+        counts = self.first_row[which + 1] - self.first_row[which]
+        kept &= np.cumsum(kept, axis=1) <= counts[:, None]  # the last sequence may be cut to the wanted number of rows
+        index, position = np.nonzero(kept)
+        return self.sequence[which][index], position
+
+
+def select_sequences(table: TokenTable, settings: ActivationSettings, split: int, wanted: int, key: str) -> Selection:
+    """Draw sequences of one split until they have `wanted` rows; `key` is the setting that an error names."""
+    order = np.random.default_rng([settings.seed, split]).permutation(table.sequences(split))
+    counts = _kept(table, order, settings).sum(axis=1)
+    total = np.cumsum(counts)
+    if len(total) == 0 or total[-1] < wanted:
+        have = int(total[-1]) if len(total) else 0
+        raise ValueError(f"{key}: {wanted} rows wanted, the corpus has {have}; lower it or add text")
+    n_sequences = int(np.searchsorted(total, wanted)) + 1
+    chosen = order[:n_sequences]
+    by_sequence = np.argsort(chosen, kind="stable")
+    ends = np.minimum(np.cumsum(counts[:n_sequences][by_sequence]), wanted)  # the surplus goes at the end
+    return Selection(table, settings, chosen[by_sequence], np.concatenate([[0], ends]))
+
+
+def _kept(table: TokenTable, sequences: np.ndarray, settings: ActivationSettings) -> np.ndarray:
+    kept = np.ones((len(sequences), table.context_length), dtype=bool)  # [sequence, position]
+    kept[:, : settings.skip_positions] = False
+    if settings.skip_special:
+        kept &= table.tokens[sequences] != table.end_of_text
+    return kept
+
+
+def _row_table(table: TokenTable, sequence: np.ndarray, position: np.ndarray) -> RowTable:
     return RowTable(
         sequence=sequence.astype(np.int32),
         position=position.astype(np.int32),
@@ -28,24 +94,3 @@ def select_rows(table: TokenTable, settings: ActivationSettings) -> RowTable:
         doc=table.doc[sequence, position].astype(np.int32),
         split=table.split[sequence].astype(np.uint8),
     )
-
-
-def _split_rows(
-    table: TokenTable, settings: ActivationSettings, split: int, wanted: int, key: str
-) -> tuple[np.ndarray, np.ndarray]:
-    order = np.random.default_rng([settings.seed, split]).permutation(table.sequences(split))
-    kept = np.ones((len(order), table.context_length), dtype=bool)  # [sequence, position]
-    kept[:, : settings.skip_positions] = False
-    if settings.skip_special:
-        kept &= table.tokens[order] != table.end_of_text
-    total = np.cumsum(kept.sum(axis=1))
-    if len(total) == 0 or total[-1] < wanted:
-        have = int(total[-1]) if len(total) else 0
-        raise ValueError(f"{key}: {wanted} rows wanted, the corpus has {have}; lower it or add text")
-    n_sequences = int(np.searchsorted(total, wanted)) + 1
-    chosen, mask = order[:n_sequences], kept[:n_sequences]
-    by_sequence = np.argsort(chosen, kind="stable")
-    rows, position = np.nonzero(mask[by_sequence])
-    sequence = chosen[by_sequence][rows]
-    surplus = len(sequence) - wanted
-    return sequence[: len(sequence) - surplus], position[: len(position) - surplus]

@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -23,6 +23,19 @@ class Checkpoint:
 
     tensors: dict[str, Tensor]
     facts: dict[str, Any]
+
+
+class CheckpointStore(Protocol):
+    """Where training saves its state and finds it again."""
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Replace the saved state."""
+
+    def load(self) -> Checkpoint | None:
+        """Return the saved state; None when there is none that fits."""
+
+    def remove(self) -> None:
+        """Delete the saved state."""
 
 
 @dataclass(frozen=True)

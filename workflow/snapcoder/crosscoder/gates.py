@@ -4,8 +4,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from snapcoder.crosscoder.sharding import WHOLE, Shard
 
-def gate_norms(norms: Tensor, *, gate: str) -> Tensor:
+
+def gate_norms(norms: Tensor, *, gate: str, shard: Shard = WHOLE) -> Tensor:
     """Return the norms that a gate multiplies z with, [gate, feature].
 
     per_snapshot: the decoder norm of each snapshot, one gate per snapshot; shared: the root mean square over
@@ -14,7 +16,8 @@ def gate_norms(norms: Tensor, *, gate: str) -> Tensor:
     if gate == "per_snapshot":
         return norms
     if gate == "shared":
-        return norms.square().mean(dim=0, keepdim=True).sqrt()
+        squares = shard.over_snapshots(norms.square().sum(dim=0, keepdim=True))
+        return (squares / shard.total_snapshots(len(norms))).sqrt()
     raise ValueError(f"crosscoder.gate: {gate!r} is unknown; use per_snapshot or shared")
 
 
@@ -39,22 +42,36 @@ def code(z: Tensor, norm: Tensor, threshold: Tensor | float) -> Tensor:
     return z * is_on(z, norm, threshold)
 
 
-def batch_threshold(z: Tensor, norms: Tensor, *, k: float, floor: float = 0.0) -> float:
+def batch_threshold(
+    z: Tensor, norms: Tensor, *, k: float, floor: float = 0.0, gate: str = "per_snapshot", shard: Shard = WHOLE
+) -> float:
     """Return the threshold above which k entries per token and gate lie, ties aside (BatchTopK).
 
     z [token, feature]; norms [gate, feature]. Candidates are only the entries whose largest z · norm exceeds `floor`
     (a fraction of the last threshold): a few percent, where an exact top-k over all [token, gate, feature] entries
     would cost more than the matrix products of a training step. When the floor leaves too few, it falls back to 0.
+    All processes find the same threshold, that of all their candidates together.
     """
-    keep = round(k * z.shape[0] * norms.shape[0])
+    keep = round(k * z.shape[0] * shard.total_gates(len(norms), gate=gate))
     token, feature = torch.nonzero(z * norms.amax(dim=0) > floor, as_tuple=True)
     scores = (z[token, feature] * norms[:, feature]).flatten()  # [gate × candidate]
-    scores = scores[scores > floor]
+    scores = shard.join_scores(scores[scores > floor], gate=gate)
     if len(scores) <= keep:
-        return batch_threshold(z, norms, k=k) if floor > 0 else 0.0
+        return batch_threshold(z, norms, k=k, gate=gate, shard=shard) if floor > 0 else 0.0
     # The (keep + 1)-th largest: a strict comparison with it keeps `keep` entries.
     rank = len(scores) - keep - 1
     return float(np.partition(scores.cpu().numpy(), rank)[rank])
+
+
+def row_thresholds(z: Tensor, norms: Tensor, *, k: int, shard: Shard = WHOLE) -> Tensor:
+    """Return the threshold above which each token's k largest positive z · norm lie, at each gate, [gate, token] (TopK).
+
+    z [token, feature]; norms [gate, feature].
+    """
+    if k >= shard.total_features(z.shape[1]):
+        return z.new_zeros(len(norms), len(z))
+    best = torch.stack([(z * norm).topk(min(k + 1, len(norm)), dim=1).values for norm in norms])
+    return shard.join_features(best, 2).topk(k + 1, dim=2).values[:, :, -1].clamp_min(0)
 
 
 def in_window(u: Tensor, threshold: Tensor, *, width: float, include_negative: bool) -> Tensor:

@@ -17,6 +17,7 @@ from torch import Tensor
 from snapcoder.crosscoder.gates import gate_norms, in_window, keep_on
 from snapcoder.crosscoder.losses import Penalty
 from snapcoder.crosscoder.model import Parameters, encode
+from snapcoder.crosscoder.sharding import WHOLE, Shard
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,14 @@ class Activation:
 class Step:
     """What one batch yields: losses, gradients, and what the trainer tracks.
 
-    fired [gate, feature]: on in some token of the batch.
+    fired [gate, feature]: on in some token of the batch; error [token, snapshot, model]: E_s = 2 (x̂_s − x_s) / (B S).
     """
 
     reconstruction: float
     sparsity: float
     gradients: Parameters
     fired: Tensor
+    error: Tensor
 
 
 def loss_and_gradients(
@@ -51,23 +53,27 @@ def loss_and_gradients(
     activation: Activation,
     penalty: Penalty,
     precision: str = "fp32",
-    extra: tuple[Tensor, Tensor] | None = None,
+    lift: Tensor | None = None,
+    shard: Shard = WHOLE,
 ) -> Step:
     """Return the loss and every gradient for normalised activations x [token, snapshot, model].
 
-    z is `encode(parameters, x)`; threshold ([feature] or a number) is in units of z · norm. extra adds to the gradients
-    of z [token, feature] and decoder [snapshot, feature, model] (the auxiliary loss of dead features).
+    z is `encode(parameters, x)`; threshold ([feature] or a number) is in units of z · norm; lift [gate, token] is added
+    to the threshold of a token's gate (TopK). The gradients of encoder and decoder lie feature-major in memory. Tensors
+    are those of the shard; the losses are those of the whole.
     """
     n_tokens, n_snapshots, d_model = x.shape
     norms = parameters.norms()  # [snapshot, feature]
-    gating = gate_norms(norms, gate=activation.gate)  # [gate, feature]
+    gating = gate_norms(norms, gate=activation.gate, shard=shard)  # [gate, feature]
     low = torch.bfloat16 if precision == "bf16" else x.dtype
-    per_entry = 1.0 / (n_tokens * n_snapshots)
+    per_entry = 1.0 / (n_tokens * shard.total_snapshots(n_snapshots))
 
-    q = _mean_penalty(z, norms, gating, threshold, penalty)  # [feature]
+    q = _mean_penalty(z, norms, gating, threshold, penalty, shard)  # [feature]; TopK has no penalty
     marginal = penalty.marginal(q)
     d_z = torch.zeros_like(z)
-    d_decoder = torch.empty_like(parameters.decoder)
+    d_rows = x.new_empty(parameters.n_features, n_snapshots, d_model)
+    d_decoder = d_rows.permute(1, 0, 2)
+    error = torch.empty_like(x)
     d_bias = torch.empty_like(parameters.decoder_bias)
     d_log_threshold = torch.zeros_like(parameters.log_threshold)
     fired = torch.empty(gating.shape, dtype=torch.bool, device=x.device)
@@ -76,16 +82,18 @@ def loss_and_gradients(
     for index, group in _groups(n_snapshots, len(gating)):
         width = group.stop - group.start
         torch.mul(z, gating[index], out=u)
+        if lift is not None:
+            u -= lift[index][:, None]
         keep_on(z, u, threshold, out=f)
         fired[index] = f.amax(dim=0) > 0
         code, decoder = f.to(low), _stacked(parameters.decoder[group].to(low))
-        residual = (code @ decoder).to(x.dtype).view(n_tokens, width, d_model)
+        residual = shard.over_features((code @ decoder).to(x.dtype)).view(n_tokens, width, d_model)
         residual.add_(parameters.decoder_bias[group]).sub_(x[:, group])
         squared += float(torch.linalg.vector_norm(residual)) ** 2
-        e = residual.mul_(2 * per_entry)  # E_s
-        d_bias[group] = e.sum(dim=0)
-        e = e.view(n_tokens, width * d_model).to(low)
-        d_decoder[group] = (code.T @ e).view(-1, width, d_model).transpose(0, 1)
+        error[:, group] = residual.mul_(2 * per_entry)  # E_s
+        d_bias[group] = residual.sum(dim=0)
+        e = residual.view(n_tokens, width * d_model).to(low)
+        d_rows[:, group] = (code.T @ e).view(-1, width, d_model)
         d_f = (e @ decoder.T).to(x.dtype)  # [token, feature]
         if penalty.kind != "none":
             for s in range(group.start, group.stop):
@@ -97,18 +105,19 @@ def loss_and_gradients(
             share = theta.square() / (activation.window * gating[index])
             d_log_threshold -= torch.where(gating[index] > 0, share * felt, 0.0)
         d_z += keep_on(d_f, u, threshold, out=f)
-    if extra is not None:
-        d_z[: len(extra[0])] += extra[0]
-        d_decoder += extra[1]
+    d_z = shard.over_snapshots(d_z)
     flat = x.to(low).view(n_tokens, n_snapshots * d_model)
+    d_encoder = (d_z.to(low).T @ flat).to(x.dtype).view(-1, n_snapshots, d_model)
     gradients = Parameters(
-        encoder=(flat.T @ d_z.to(low)).to(x.dtype).view_as(parameters.encoder),
+        encoder=d_encoder.permute(1, 2, 0),
         decoder=d_decoder,
         encoder_bias=d_z.sum(dim=0),
         decoder_bias=d_bias,
-        log_threshold=d_log_threshold,
+        log_threshold=shard.over_snapshots(d_log_threshold),
     )
-    return Step(reconstruction=squared * per_entry, sparsity=float(penalty.total(q)), gradients=gradients, fired=fired)
+    reconstruction = shard.number_over_snapshots(squared * per_entry)
+    sparsity = float(shard.over_features(penalty.total(q)))
+    return Step(reconstruction, sparsity, gradients, fired, error)
 
 
 def _add_penalty(
@@ -122,19 +131,23 @@ def _add_penalty(
     d_decoder += (d_norm / norm.clamp_min(torch.finfo(norm.dtype).tiny))[:, None] * decoder
 
 
-def reconstruction_error(parameters: Parameters, x: Tensor, threshold: Tensor | float, *, gate: str) -> float:
+def reconstruction_error(
+    parameters: Parameters, x: Tensor, threshold: Tensor | float, *, gate: str, shard: Shard = WHOLE
+) -> float:
     """Return mean ‖x̂ − x‖² without gradients (used by the search for the initial norm)."""
-    z = encode(parameters, x)
-    gating = gate_norms(parameters.norms(), gate=gate)
+    z = encode(parameters, x, shard=shard)
+    gating = gate_norms(parameters.norms(), gate=gate, shard=shard)
     total = 0.0
     for index, group in _groups(x.shape[1], len(gating)):
         f = keep_on(z, z * gating[index], threshold)
-        reached = (f @ _stacked(parameters.decoder[group])).view(len(x), -1, x.shape[2])
+        reached = shard.over_features(f @ _stacked(parameters.decoder[group])).view(len(x), -1, x.shape[2])
         total += float((reached + parameters.decoder_bias[group] - x[:, group]).square().sum())
-    return total / (x.shape[0] * x.shape[1])
+    return shard.number_over_snapshots(total) / (x.shape[0] * shard.total_snapshots(x.shape[1]))
 
 
-def _mean_penalty(z: Tensor, norms: Tensor, gating: Tensor, threshold: Tensor | float, penalty: Penalty) -> Tensor:
+def _mean_penalty(
+    z: Tensor, norms: Tensor, gating: Tensor, threshold: Tensor | float, penalty: Penalty, shard: Shard
+) -> Tensor:
     """Return q [feature], the penalty's value averaged over tokens and snapshots; a first pass, needed by tanh_quad."""
     q = torch.zeros_like(norms[0])
     if penalty.kind == "none":
@@ -143,7 +156,7 @@ def _mean_penalty(z: Tensor, norms: Tensor, gating: Tensor, threshold: Tensor | 
         f = keep_on(z, z * gating[index], threshold)
         for s in range(group.start, group.stop):
             q += penalty.value(f * norms[s]).sum(dim=0)
-    return q / (len(z) * len(norms))
+    return shard.over_snapshots(q) / (len(z) * shard.total_snapshots(len(norms)))
 
 
 def _groups(n_snapshots: int, n_gates: int) -> Iterator[tuple[int, slice]]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from snapcoder.crosscoder.gates import gate_norms, is_on
 from snapcoder.crosscoder.model import Parameters, encode
+from snapcoder.crosscoder.sharding import WHOLE, Shard
 
 DENSE_RATE = 0.1  # a feature is dense when it fires on more than this share of the rows
 POOLED = -1
@@ -53,6 +54,21 @@ class _Sums:
         self.deviation[snapshot] += float(deviation.sum())
         self.ratio[snapshot] += float((squared / deviation.clamp_min(1e-30)).sum())
 
+    def joined(self, shard: Shard) -> "_Sums":
+        """Return the sums of all snapshots and features, of those that each process has."""
+        if not shard.axis:
+            return self
+        of_snapshot = [self.squared_error, self.error_norm, self.norm, self.deviation, self.ratio]
+        columns = shard.join_snapshots(torch.from_numpy(np.stack(of_snapshot)), 1).numpy()
+        whole = _Sums(columns.shape[1], 0)
+        whole.n_rows = self.n_rows
+        whole.squared_error, whole.error_norm, whole.norm, whole.deviation, whole.ratio = columns
+        whole.active = shard.join_snapshots(shard.over_features(torch.from_numpy(self.active)), 0).numpy()
+        fired = shard.join_features(torch.from_numpy(self.fired), 1)
+        of_gate, anywhere = shard.join_snapshots(fired[:-1], 0), fired[-1:]
+        whole.fired = torch.cat([of_gate, anywhere]).numpy()
+        return whole
+
 
 def evaluate(
     parameters: Parameters,
@@ -62,28 +78,31 @@ def evaluate(
     gate: str,
     scale: np.ndarray,
     precision: str = "fp32",
+    shard: Shard = WHOLE,
 ) -> list[Scores]:
     """Score a dictionary on normalised rows; return one `Scores` per snapshot and one pooled, last.
 
     batches() yields x [token, snapshot, model] and is called twice: the mean that explained variance is measured
     against is that of these rows. threshold [feature]; scale [snapshot] turns normalised errors into raw units.
+    x, parameters and threshold are those of the shard; scale and the scores are of all snapshots.
     """
     mean = mean_rows(batches)
     norms = parameters.norms()
-    gating = gate_norms(norms, gate=gate)
+    gating = gate_norms(norms, gate=gate, shard=shard)
+    largest = shard.largest_over_snapshots(norms.amax(dim=0))
     sums = _Sums(parameters.n_snapshots, parameters.n_features)
     for x in batches():
-        z = encode(parameters, x, precision=precision)
+        z = encode(parameters, x, precision=precision, shard=shard)
         sums.n_rows += len(x)
-        sums.fired[-1] += is_on(z, norms.amax(dim=0), threshold).sum(dim=0).cpu().numpy()
+        sums.fired[-1] += is_on(z, largest, threshold).sum(dim=0).cpu().numpy()
         for s in range(parameters.n_snapshots):
             on = is_on(z, gating[s % len(gating)], threshold)
             fires = is_on(z, norms[s], threshold) if gate == "shared" else on
-            reconstruction = torch.where(on, z, 0.0) @ parameters.decoder[s] + parameters.decoder_bias[s]
-            sums.add(s, x[:, s], mean[s], reconstruction)
+            reconstruction = shard.over_features(torch.where(on, z, 0.0) @ parameters.decoder[s])
+            sums.add(s, x[:, s], mean[s], reconstruction + parameters.decoder_bias[s])
             sums.active[s] += float(on.sum())
             sums.fired[s] += fires.sum(dim=0).cpu().numpy()
-    return _scores(sums, np.asarray(scale, dtype=np.float64))
+    return _scores(sums.joined(shard), np.asarray(scale, dtype=np.float64))
 
 
 def reconstruction_scores(x: np.ndarray, reconstruction: np.ndarray) -> tuple[float, float, float]:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from snapcoder.crosscoder.gates import gate_norms, is_on
+from snapcoder.crosscoder.sharding import WHOLE, Shard
 from snapcoder.storage.dictionaries import Dictionary
 
 
@@ -16,6 +17,8 @@ class Parameters:
 
     encoder [snapshot, model, feature]; decoder [snapshot, feature, model]; encoder_bias [feature];
     decoder_bias [snapshot, model]; log_threshold [feature] (JumpReLU only; the others keep it unused).
+    While training, encoder and decoder are views of feature-major memory, [feature, snapshot, model]: one product makes
+    all pre-activations, and everything about one feature lies together.
     """
 
     encoder: Tensor
@@ -47,6 +50,11 @@ class Parameters:
         return Parameters(**{name: change(tensor) for name, tensor in self.named().items()})
 
 
+def rows_of(weights: Tensor) -> Tensor:
+    """Return a decoder [snapshot, feature, model] as [feature, snapshot × model], without a copy if it lies so."""
+    return weights.transpose(0, 1).reshape(weights.shape[1], -1)
+
+
 def product(left: Tensor, right: Tensor, *, precision: str) -> Tensor:
     """Return left @ right, its operands rounded to bfloat16 when `precision` is "bf16"; the result has left's dtype."""
     if precision == "bf16":
@@ -54,15 +62,16 @@ def product(left: Tensor, right: Tensor, *, precision: str) -> Tensor:
     return left @ right
 
 
-def encode(parameters: Parameters, x: Tensor, *, precision: str = "fp32") -> Tensor:
+def encode(parameters: Parameters, x: Tensor, *, precision: str = "fp32", shard: Shard = WHOLE) -> Tensor:
     """Return the shared pre-activations z [token, feature] of normalised activations x [token, snapshot, model].
 
-    z = Σ_s x_s · encoder[s] + bias is one matrix product over the concatenated snapshots.
+    z = Σ_s x_s · encoder[s] + bias is one matrix product over the concatenated snapshots. parameters, x and z are
+    those of the shard.
     """
     n_snapshots, d_model, n_features = parameters.encoder.shape
     flat = x.reshape(len(x), n_snapshots * d_model)
-    weights = parameters.encoder.reshape(n_snapshots * d_model, n_features)
-    return product(flat, weights, precision=precision) + parameters.encoder_bias
+    weights = parameters.encoder.reshape(n_snapshots * d_model, n_features)  # a view of feature-major memory
+    return shard.over_snapshots(product(flat, weights, precision=precision)) + parameters.encoder_bias
 
 
 def decode(parameters: Parameters, z: Tensor, threshold: Tensor, *, gate: str) -> Tensor:
@@ -81,46 +90,31 @@ def decode(parameters: Parameters, z: Tensor, threshold: Tensor, *, gate: str) -
 
 
 def initialise(
-    n_snapshots: int, d_model: int, n_features: int, *, norm: float, threshold: float, generator: torch.Generator
+    n_snapshots: int,
+    d_model: int,
+    n_features: int,
+    *,
+    norm: float,
+    threshold: float,
+    generator: torch.Generator,
+    shard: Shard = WHOLE,
 ) -> Parameters:
     """Return initial parameters: one head ~ U(−1, 1), scaled to `norm`, copied to all snapshots; encoder = decoderᵀ.
 
-    All heads start equal, so that differences between snapshots are learnt, not drawn (CROSSCODER 1.5).
+    All heads start equal, so that differences between snapshots are learnt, not drawn (CROSSCODER 1.5). n_snapshots
+    and the result are those of the shard; n_features are all, which every process draws, to keep its own.
     """
-    head = torch.rand(n_features, d_model, generator=generator) * 2 - 1  # [feature, model]
+    head = (torch.rand(n_features, d_model, generator=generator) * 2 - 1)[shard.features]  # [feature, model]
+    n_features = len(head)
     head *= norm / head.norm(dim=1, keepdim=True)
-    decoder = head.expand(n_snapshots, n_features, d_model).contiguous()
+    decoder, encoder = (head[:, None].expand(n_features, n_snapshots, d_model).contiguous() for _ in range(2))
     return Parameters(
-        encoder=decoder.transpose(1, 2).contiguous(),
-        decoder=decoder,
+        encoder=encoder.permute(1, 2, 0),
+        decoder=decoder.permute(1, 0, 2),
         encoder_bias=torch.zeros(n_features),
         decoder_bias=torch.zeros(n_snapshots, d_model),
         log_threshold=torch.full((n_features,), float(torch.tensor(threshold).log())),
     )
-
-
-def with_norm(parameters: Parameters, norm: float) -> Parameters:
-    """Return initial parameters rescaled to another decoder norm, the encoder following as the transpose."""
-    factor = norm / parameters.norms().mean()
-    return Parameters(
-        encoder=parameters.encoder * factor,
-        decoder=parameters.decoder * factor,
-        encoder_bias=parameters.encoder_bias,
-        decoder_bias=parameters.decoder_bias,
-        log_threshold=parameters.log_threshold,
-    )
-
-
-def search_initial_norm(error: Callable[[float], float]) -> float:
-    """Return the decoder norm with the lowest initial reconstruction error, by a coarse and a fine grid.
-
-    error(norm) is the mean squared error on one batch. The grid is geometric and reaches below the authors' 0.1: the
-    encoder adds up S aligned heads, so that the best norm falls as 1/√S and their lower limit can bind.
-    """
-    coarse = [0.02 * 1.35**i for i in range(19)]  # 0.02 … 4.4
-    best = min(coarse, key=error)
-    fine = [best * factor for factor in (0.8, 0.85, 0.9, 0.95, 1.0, 1.06, 1.12, 1.18, 1.25)]
-    return min(fine, key=error)
 
 
 def from_dictionary(dictionary: Dictionary) -> Parameters:

@@ -22,6 +22,15 @@ def sparsity_factor(step: int, *, steps: int, warmup_share: float) -> float:
     return min(1.0, step / warmup) if warmup > 0 else 1.0
 
 
+def active_features(step: int, *, k: int, start: float, steps: int, share: float) -> float:
+    """Return how many features per token update `step` keeps: a linear fall from start · k to k over the first `share`.
+
+    While many are on, every feature gets a gradient and finds its place before the final number is enforced.
+    """
+    done = min(1.0, step / (share * steps)) if share > 0 else 1.0
+    return k * (start + (1 - start) * done)
+
+
 @lru_cache(maxsize=2)
 def epoch_order(seed: int, epoch: int, n_rows: int) -> np.ndarray:
     """Return the order of all train rows in one epoch: one global permutation, a pure function of its arguments."""

@@ -1,46 +1,61 @@
-"""The training loop: batches in one seeded global order, Adam, a tracked threshold, resumable at any checkpoint."""
+"""The training loop: batches in one seeded order, Adam, a tracked threshold; resumable, and stoppable, at any step."""
 
 import logging
-import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from snapcoder.crosscoder.auxiliary import auxiliary_loss
-from snapcoder.crosscoder.checkpoints import Checkpoint, CheckpointFile
-from snapcoder.crosscoder.gates import batch_threshold, gate_norms
-from snapcoder.crosscoder.gradients import Activation, Step, loss_and_gradients, reconstruction_error
+from snapcoder.crosscoder.checkpoints import Checkpoint, CheckpointStore
+from snapcoder.crosscoder.convergence import late_growth, onset_counts, onsets
+from snapcoder.crosscoder.gates import batch_threshold, gate_norms, row_thresholds
+from snapcoder.crosscoder.gradients import Activation, Step, loss_and_gradients
+from snapcoder.crosscoder.initialisation import initial_parameters
+from snapcoder.crosscoder.interruption import Interrupted, stop_on_sigterm
 from snapcoder.crosscoder.losses import Penalty
 from snapcoder.crosscoder.metrics import evaluate
-from snapcoder.crosscoder.model import Parameters, encode, initialise, search_initial_norm, with_norm
-from snapcoder.crosscoder.schedules import batch_rows, learning_rate_factor, sparsity_factor
+from snapcoder.crosscoder.model import Parameters, encode
+from snapcoder.crosscoder.optimizer import clip, make_optimizer
+from snapcoder.crosscoder.paths import is_sparse
+from snapcoder.crosscoder.progress import Progress
+from snapcoder.crosscoder.schedules import active_features, batch_rows, learning_rate_factor, sparsity_factor
+from snapcoder.crosscoder.sharding import WHOLE, Shard
+from snapcoder.crosscoder.sparse import sparse_loss_and_gradients, use_threads
+from snapcoder.crosscoder.sparse_gpu import Capacity, gpu_loss_and_gradients
 from snapcoder.study.crosscoder import CrosscoderSettings
 
 logger = logging.getLogger(__name__)
 
-SAMPLE_ROWS = 256  # rows of a batch that BatchTopK's threshold is found on
-AUXILIARY_ROWS = 256  # rows of a batch that dead features learn from
+SAMPLE_ROWS = 256  # rows of a batch that BatchTopK's threshold is found on, and that dead features learn from
 EVALUATION_ROWS = 4096  # held-out rows scored while training runs
 THRESHOLD_DECAY = 0.95  # of the moving average that becomes the inference threshold
-PROGRESS_SECONDS = 5.0
 
 Rows = Callable[[np.ndarray], Tensor]
 """Returns normalised activations x [token, snapshot, model] of row numbers, on the training device."""
+
+Order = Callable[[int], np.ndarray]
+"""Returns the row numbers of an update."""
 
 
 @dataclass(frozen=True)
 class Trained:
     """A trained crosscoder: parameters, inference threshold [feature], and the history of held-out scores.
 
-    history rows: train_step, snapshot, ev, l0, loss, threshold, dead.
+    history rows: train_step, snapshot, ev, l0, loss, threshold, dead, onsets, moved.
     """
 
     parameters: Parameters
     threshold: Tensor
     history: list[dict[str, float]]
+
+    def whole(self, shard: Shard) -> "Trained":
+        """Return all of it, in main memory, from the parts of all processes; all take part."""
+        parameters = {name: shard.whole(name, tensor) for name, tensor in self.parameters.named().items()}
+        return Trained(Parameters(**parameters), shard.whole("log_threshold", self.threshold), self.history)
 
 
 def train(
@@ -49,123 +64,183 @@ def train(
     n_train: int,
     n_heldout: int,
     settings: CrosscoderSettings,
-    checkpoint: CheckpointFile | None = None,
+    checkpoint: CheckpointStore | None = None,
     stop_after: int | None = None,
+    order: Order | None = None,
+    shard: Shard = WHOLE,
 ) -> Trained:
     """Train a crosscoder on rows 0 … n_train − 1 and score it on the n_heldout rows that follow.
 
-    With a checkpoint file, training continues from it and leaves it behind; on a CPU the result is bit for bit that of
-    an unbroken run. stop_after ends the run early, as a kill would (for tests).
+    order gives the rows of each update, by default one global permutation of the train rows per epoch. With a
+    checkpoint file, training continues from it and leaves it behind; on a CPU the result is bit for bit that of an
+    unbroken run. SIGTERM saves and ends the process (Interrupted). stop_after ends the run early, as a kill would.
+    When several processes train one crosscoder, rows returns and the result holds what is this one's (shard).
     """
     if n_train < 1 or n_heldout < 1:
         raise ValueError(
             f"training needs train and held-out rows, got {n_train} and {n_heldout}; see activations.tokens"
         )
-    trainer = _Trainer(rows, n_train, n_heldout, settings)
+    trainer = Trainer(rows, n_train, n_heldout, settings, order, shard)
     saved = checkpoint.load() if checkpoint else None
     if saved is not None:
         trainer.restore(saved)
         logger.info("crosscoder: continues after step %d", trainer.step)
-    progress = _Progress(settings.steps, trainer.step)
-    while trainer.step < min(settings.steps, stop_after or settings.steps):
-        trainer.update()
-        if trainer.step % settings.eval_every == 0 or trainer.step == settings.steps:
-            trainer.score()
-        if checkpoint and trainer.step % settings.checkpoint_every == 0 and trainer.step < settings.steps:
-            checkpoint.save(trainer.state())
-        progress.report(trainer.step, trainer.loss)
+    progress = Progress(settings.steps, trainer.step)
+    with stop_on_sigterm() as stop:
+        while trainer.step < min(settings.steps, stop_after or settings.steps):
+            trainer.update()
+            stop.asked = shard.agree(stop.asked)
+            if trainer.step % settings.eval_every == 0 or trainer.step == settings.steps:
+                trainer.score()
+            if checkpoint and (stop.asked or trainer.step % settings.checkpoint_every == 0):
+                checkpoint.save(trainer.state())
+            if stop.asked:
+                logger.warning("crosscoder: asked to stop after step %d; run again to continue", trainer.step)
+                raise Interrupted(trainer.step)
+            progress.report(trainer.step, lambda: trainer.loss)
+    late, growth = late_growth(trainer.history)
+    logger.info("crosscoder: %d features with a late onset, %+.0f%% over the last half of training", late, 100 * growth)
     return Trained(trainer.parameters, trainer.inference_threshold(), trainer.history)
 
 
-class _Trainer:
-    """The mutable state of one run."""
+@dataclass
+class Tracked:
+    """What a run follows beside its weights; all that survives in a checkpoint.
 
-    def __init__(self, rows: Rows, n_train: int, n_heldout: int, settings: CrosscoderSettings) -> None:
-        self.rows, self.n_train, self.n_heldout, self.settings = rows, n_train, n_heldout, settings
+    threshold: BatchTopK's cut of the last update; mean_threshold: its moving average, the inference threshold; idle
+    [gate, feature]: updates since a gate last opened; fired: opened since the last score; onsets at the last score.
+    """
+
+    threshold: float
+    mean_threshold: float
+    idle: Tensor
+    fired: Tensor
+    onsets: Tensor
+    step: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+class Trainer:
+    """One run: its weights, its optimiser and what it tracks. `update` is one optimiser step."""
+
+    def __init__(
+        self,
+        rows: Rows,
+        n_train: int,
+        n_heldout: int,
+        settings: CrosscoderSettings,
+        order: Order | None = None,
+        shard: Shard = WHOLE,
+    ) -> None:
+        self.rows, self.n_train, self.n_heldout, self.settings, self.shard = rows, n_train, n_heldout, settings, shard
+        self.order = order or (
+            lambda step: batch_rows(step, batch_size=settings.batch_size, n_rows=n_train, seed=settings.seed)
+        )
         self.activation = Activation(
             gate=settings.gate,
             learns_threshold=settings.arm == "jumprelu",
             window=settings.threshold_window,
             include_negative=settings.ste_include_negative,
         )
-        first = rows(batch_rows(0, batch_size=settings.batch_size, n_rows=n_train, seed=settings.seed))
-        self.parameters = initial_parameters(first, settings).map(lambda tensor: tensor.to(first.device))
-        trained = self.parameters.named()
+        use_threads(torch.get_num_threads())
+        first = rows(self.order(0))
+        self.device = first.device
+        self.parameters = initial_parameters(first, settings, shard)
+        weights = weights_of(self.parameters)
         if settings.arm != "jumprelu":
-            trained.pop("log_threshold")
-        self.optimizer = torch.optim.Adam(
-            [{"params": [tensor], "name": name} for name, tensor in trained.items()],
-            lr=settings.lr,
-            betas=(0.9, settings.beta2),
-            fused=first.dtype == torch.float32,
+            weights.pop("log_threshold")
+        self.optimizer = make_optimizer(
+            weights, lr=settings.lr, beta2=settings.beta2, state=settings.optimizer_state, shard=shard
         )
-        n_gates = len(gate_norms(self.parameters.norms(), gate=settings.gate))
-        self.idle = torch.zeros(n_gates, self.parameters.n_features, dtype=torch.int32, device=first.device)
-        self.fired = torch.zeros_like(self.idle, dtype=torch.bool)  # since the last row of the history
-        self.step, self.loss = 0, float("nan")
-        self.threshold, self.tracked = 0.0, 0.0
-        self.history: list[dict[str, float]] = []
+        gates = gate_norms(self.parameters.norms(), gate=settings.gate, shard=shard)
+        idle = torch.zeros(gates.shape, dtype=torch.int32, device=self.device)
+        none = torch.full((self.parameters.n_features,), -1, dtype=torch.int32, device=self.device)
+        self.tracked = Tracked(0.0, 0.0, idle, torch.zeros_like(idle, dtype=torch.bool), none)
+        self.capacity = Capacity.for_k(
+            settings.k * settings.k_start, gate=settings.gate, n_features=self.parameters.n_features
+        )
+        self.last: Step | None = None
+
+    @property
+    def step(self) -> int:
+        """Updates done."""
+        return self.tracked.step
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """Held-out scores so far."""
+        return self.tracked.history
+
+    @property
+    def loss(self) -> float:
+        """Loss of the last update; NaN before the first. Reading it waits for the device."""
+        return float(self.last.reconstruction + self.last.sparsity) if self.last else float("nan")
 
     def update(self) -> None:
         """Do one optimiser step."""
-        settings = self.settings
-        indices = batch_rows(self.step, batch_size=settings.batch_size, n_rows=self.n_train, seed=settings.seed)
-        x = self.rows(indices)
-        z = encode(self.parameters, x, precision=settings.precision)
-        self._track_threshold(z)
-        cut = self.threshold if settings.arm == "batchtopk" else self.inference_threshold()
-        step = self._step(x, z, cut)
-        self._apply(step.gradients)
-        self.idle = torch.where(step.fired, 0, self.idle + 1)
-        self.fired |= step.fired
-        self.loss = step.reconstruction + step.sparsity
-        self.step += 1
-
-    def _track_threshold(self, z: Tensor) -> None:
-        settings = self.settings
-        if settings.arm != "batchtopk":
-            return
-        norms = gate_norms(self.parameters.norms(), gate=settings.gate)
-        # Rows of a batch are in random order, so the first ones are a random sample.
-        self.threshold = batch_threshold(z[:SAMPLE_ROWS], norms, k=settings.k, floor=0.5 * self.threshold)
-        decay = min(THRESHOLD_DECAY, self.step / (self.step + 1))  # a plain mean until the average has filled
-        self.tracked = decay * self.tracked + (1 - decay) * self.threshold
-
-    def _step(self, x: Tensor, z: Tensor, cut: Tensor | float) -> Step:
-        settings, extra = self.settings, None
+        settings, tracked = self.settings, self.tracked
+        k = active_features(
+            self.step, k=settings.k, start=settings.k_start, steps=settings.steps, share=settings.k_anneal_share
+        )
+        x = self.rows(self.order(self.step))
+        z = encode(self.parameters, x, precision=settings.precision, shard=self.shard)
+        cut, lift = self._thresholds(z, k)
+        step = self._computed(x, z, cut, lift, sparse=is_sparse(settings, k=k, device=self.device.type))
         if settings.arm == "batchtopk" and settings.auxiliary_weight > 0:
-            dead = self.idle >= settings.dead_after
-            if bool(dead.any()):
-                extra = self._auxiliary(x[:AUXILIARY_ROWS], z[:AUXILIARY_ROWS], cut, dead)
+            self._add_auxiliary(step, x[:SAMPLE_ROWS], z[:SAMPLE_ROWS], cut)
+        self._apply(step.gradients)
+        tracked.idle = torch.where(step.fired, 0, tracked.idle + 1)
+        tracked.fired |= step.fired
+        self.last = step
+        tracked.step += 1
+
+    def _computed(self, x: Tensor, z: Tensor, cut: Tensor | float, lift: Tensor | None, *, sparse: bool) -> Step:
+        """Return the step's loss and gradients, computed the way that `paths` chose."""
+        penalty = penalty_of(self.settings, self.step)
+        shared: dict[str, Any] = {"activation": self.activation, "penalty": penalty, "lift": lift}
+        if sparse and self.device.type == "cpu":
+            return sparse_loss_and_gradients(self.parameters, x, z, cut, **shared, shard=self.shard)
+        if sparse and not self.shard.axis:  # split over several GPUs, a step is dense
+            return gpu_loss_and_gradients(self.parameters, x, z, cut, **shared, capacity=self.capacity)
         return loss_and_gradients(
-            self.parameters,
-            x,
-            z,
-            cut,
-            activation=self.activation,
-            penalty=penalty_of(settings, self.step),
-            precision=settings.precision,
-            extra=extra,
+            self.parameters, x, z, cut, **shared, precision=self.settings.precision, shard=self.shard
         )
 
-    def _auxiliary(self, x: Tensor, z: Tensor, cut: Tensor | float, dead: Tensor) -> tuple[Tensor, Tensor] | None:
+    def _thresholds(self, z: Tensor, k: float) -> tuple[Tensor | float, Tensor | None]:
+        """Return the cut of this update, and for TopK what is added to it for each gate and token."""
+        settings, tracked = self.settings, self.tracked
+        if settings.arm in ("jumprelu", "relu_l1"):
+            return self.inference_threshold(), None
+        norms = gate_norms(self.parameters.norms(), gate=settings.gate, shard=self.shard)
+        cut, lift = 0.0, None
+        if settings.arm == "topk":
+            lift = row_thresholds(z, norms, k=round(k), shard=self.shard)
+            tracked.threshold = float(self.shard.mean(lift[:, :SAMPLE_ROWS]))
+        else:
+            # Rows of a batch are in random order, so the first ones are a random sample.
+            sample, floor = z[:SAMPLE_ROWS], 0.5 * tracked.threshold
+            cut = batch_threshold(sample, norms, k=k, floor=floor, gate=settings.gate, shard=self.shard)
+            tracked.threshold = cut
+        decay = min(THRESHOLD_DECAY, self.step / (self.step + 1))  # a plain mean until the average has filled
+        tracked.mean_threshold = decay * tracked.mean_threshold + (1 - decay) * tracked.threshold
+        return cut, lift
+
+    def _add_auxiliary(self, step: Step, x: Tensor, z: Tensor, cut: Tensor | float) -> None:
         settings = self.settings
-        gating = gate_norms(self.parameters.norms(), gate=settings.gate)
-        residual = torch.empty_like(x)
-        for s in range(x.shape[1]):
-            f = torch.where(z * gating[s % len(gating)] > cut, z, 0.0)
-            residual[:, s] = x[:, s] - f @ self.parameters.decoder[s] - self.parameters.decoder_bias[s]
-        _, gradients = auxiliary_loss(
+        residual = step.error[: len(x)] * (-0.5 * len(step.error) * self.shard.total_snapshots(x.shape[1]))
+        addition = auxiliary_loss(
             self.parameters,
             z,
             residual,
-            dead,
+            self.tracked.idle >= settings.dead_after,
             cut,
             gate=settings.gate,
             k=max(1, x.shape[2] // 2),
             weight=settings.auxiliary_weight,
+            shard=self.shard,
         )
-        return gradients
+        if addition is not None:
+            addition.add_to(step.gradients, x)
 
     def _apply(self, gradients: Parameters) -> None:
         settings = self.settings
@@ -176,12 +251,10 @@ class _Trainer:
             decay_share=settings.lr_decay_share,
             final=settings.lr_final,
         )
-        named = gradients.named()
-        if settings.clip > 0:  # the threshold is left out, as in the paper's code
-            clipped = [gradient for name, gradient in named.items() if name != "log_threshold"]
-            norm = torch.stack([gradient.norm() for gradient in clipped]).norm()
-            for gradient in clipped:
-                gradient.mul_((settings.clip / norm.clamp_min(1e-30)).clamp(max=1.0))
+        named = weights_of(gradients)
+        # The threshold is left out of the clipping, as in the paper's code.
+        clipped = {name: gradient for name, gradient in named.items() if name != "log_threshold"}
+        clip(list(clipped.values()), settings.clip, self.shard.joint_norm(clipped))
         for group in self.optimizer.param_groups:
             (tensor,) = group["params"]
             tensor.grad = named[group["name"]].contiguous()
@@ -195,30 +268,49 @@ class _Trainer:
         """Return the threshold [feature], in units of z · norm, that the dictionary is used with."""
         if self.settings.arm == "jumprelu":
             return self.parameters.log_threshold.exp()
-        value = self.tracked if self.settings.arm == "batchtopk" else 0.0
+        value = 0.0 if self.settings.arm == "relu_l1" else self.tracked.mean_threshold
         return torch.full_like(self.parameters.encoder_bias, value)
 
     def score(self) -> None:
         """Append held-out scores of every snapshot to the history."""
+        if overflow := self.capacity.overflow():
+            logger.warning("crosscoder: %s", overflow)
+        tracked, shard = self.tracked, self.shard
+        n_snapshots = shard.total_snapshots(self.parameters.n_snapshots)
         spread = np.linspace(0, self.n_heldout - 1, min(self.n_heldout, EVALUATION_ROWS)).astype(np.int64)
         scores = evaluate(
             self.parameters,
             self.inference_threshold(),
             lambda: self._batches(self.n_train + spread),
             gate=self.settings.gate,
-            scale=np.ones(self.parameters.n_snapshots),
+            scale=np.ones(n_snapshots),
             precision=self.settings.precision,
+            shard=shard,
         )
-        shared = {
-            "train_step": self.step,
-            "loss": self.loss,
-            "threshold": float(self.inference_threshold().double().mean()),
-        }
-        silent = (~self.fired).double().mean(dim=1).tolist()
+        alive = shard.largest_over_snapshots((tracked.idle < self.settings.dead_after).any(dim=0).to(torch.uint8)) > 0
+        now = onsets(shard.join_snapshots(self.parameters.norms(), 0), alive).int()
+        before, after = shard.join_features(tracked.onsets, 0), shard.join_features(now, 0)
+        counts, moved = onset_counts(after, before, n_snapshots)
+        fired = shard.join_gates(shard.join_features(tracked.fired.to(torch.uint8), 1), gate=self.settings.gate)
+        silent = (fired == 0).double().mean(dim=1).tolist()
+        threshold, loss = float(shard.mean(self.inference_threshold().double())), self.loss
         for score in scores[:-1]:
-            own = {"snapshot": score.snapshot, "ev": score.ev, "l0": score.l0}
-            self.history.append({**shared, **own, "dead": silent[score.snapshot % len(silent)]})
-        self.fired.zero_()
+            s = score.snapshot
+            tracked.history.append(
+                {
+                    "train_step": self.step,
+                    "snapshot": s,
+                    "ev": score.ev,
+                    "l0": score.l0,
+                    "loss": loss,
+                    "threshold": threshold,
+                    "dead": silent[s % len(silent)],
+                    "onsets": counts[s],
+                    "moved": moved[s],
+                }
+            )
+        tracked.onsets = now
+        tracked.fired.zero_()
 
     def _batches(self, indices: np.ndarray) -> Iterable[Tensor]:
         size = self.settings.batch_size
@@ -226,81 +318,47 @@ class _Trainer:
 
     def state(self) -> Checkpoint:
         """Return everything that the next step depends on."""
-        tensors = {f"parameters.{name}": tensor for name, tensor in self.parameters.named().items()}
+        tracked = self.tracked
+        tensors = {f"parameters.{name}": tensor for name, tensor in weights_of(self.parameters).items()}
         for group in self.optimizer.param_groups:
             for name, tensor in self.optimizer.state[group["params"][0]].items():
                 tensors[f"adam.{group['name']}.{name}"] = tensor
-        tensors |= {"idle": self.idle, "fired": self.fired.to(torch.uint8)}
+        tensors |= {"idle": tracked.idle, "fired": tracked.fired.to(torch.uint8), "onsets": tracked.onsets}
         facts = {
-            "step": self.step,
-            "threshold": self.threshold,
-            "tracked": self.tracked,
-            "loss": self.loss,
-            "history": self.history,
+            "step": tracked.step,
+            "threshold": tracked.threshold,
+            "mean_threshold": tracked.mean_threshold,
+            "history": tracked.history,
         }
         return Checkpoint(tensors, facts)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Take over a saved state."""
-        for name, tensor in self.parameters.named().items():
-            tensor.copy_(checkpoint.tensors[f"parameters.{name}"])
+        tensors, facts = checkpoint.tensors, checkpoint.facts
+        for name, tensor in weights_of(self.parameters).items():
+            tensor.copy_(tensors[f"parameters.{name}"])
         for group in self.optimizer.param_groups:
             prefix, (tensor,) = f"adam.{group['name']}.", group["params"]
-            moments = {key: value for key, value in checkpoint.tensors.items() if key.startswith(prefix)}
+            moments = {key: value for key, value in tensors.items() if key.startswith(prefix)}
             self.optimizer.state[tensor] = {
                 key.removeprefix(prefix): value.to(tensor.device) for key, value in moments.items()
             }
-        self.idle = checkpoint.tensors["idle"].to(self.idle.device)
-        self.fired = checkpoint.tensors["fired"].to(self.fired.device).bool()
-        facts = checkpoint.facts
-        self.step, self.threshold, self.tracked = facts["step"], facts["threshold"], facts["tracked"]
-        self.loss, self.history = facts["loss"], facts["history"]
+        self.tracked = Tracked(
+            **facts,
+            idle=tensors["idle"].to(self.device),
+            fired=tensors["fired"].to(self.device).bool(),
+            onsets=tensors["onsets"].to(self.device),
+        )
 
 
-def initial_parameters(x: Tensor, settings: CrosscoderSettings) -> Parameters:
-    """Return the initial parameters for data like x [token, snapshot, model], the norm found on its first rows."""
-    generator = torch.Generator().manual_seed(settings.seed)
-    parameters = initialise(
-        x.shape[1],
-        x.shape[2],
-        settings.n_features,
-        norm=settings.init_norm or 1.0,
-        threshold=settings.threshold_init,
-        generator=generator,
-    ).map(lambda tensor: tensor.to(x))
-    if settings.init_norm is not None:
-        return parameters
-    sample = x[: max(1, SAMPLE_ROWS // 2)]
-
-    def error(norm: float) -> float:
-        candidate = with_norm(parameters, norm)
-        cut: float | Tensor = candidate.log_threshold.exp() if settings.arm == "jumprelu" else 0.0
-        if settings.arm == "batchtopk":
-            gating = gate_norms(candidate.norms(), gate=settings.gate)
-            cut = batch_threshold(encode(candidate, sample[:64]), gating, k=settings.k)
-        return reconstruction_error(candidate, sample, cut, gate=settings.gate)
-
-    return with_norm(parameters, search_initial_norm(error))
+def weights_of(parameters: Parameters) -> dict[str, Tensor]:
+    """Return the tensors by name, encoder and decoder [feature, snapshot, model] as they lie in memory."""
+    named = parameters.named()
+    return named | {"encoder": named["encoder"].permute(2, 0, 1), "decoder": named["decoder"].permute(1, 0, 2)}
 
 
 def penalty_of(settings: CrosscoderSettings, step: int) -> Penalty:
     """Return the sparsity penalty of update `step`."""
-    kind = {"batchtopk": "none", "relu_l1": "l1", "jumprelu": settings.sparsity}[settings.arm]
+    kind = {"relu_l1": "l1", "jumprelu": settings.sparsity}.get(settings.arm, "none")
     rise = sparsity_factor(step, steps=settings.steps, warmup_share=settings.sparsity_warmup_share)
     return Penalty(kind, settings.sparsity_weight * rise, settings.tanh_stretch, settings.frequency_scale)
-
-
-class _Progress:
-    """One log line every few seconds, with the time that is left."""
-
-    def __init__(self, steps: int, first: int) -> None:
-        self.steps, self.first = steps, first
-        self.started = self.reported = time.monotonic()
-
-    def report(self, step: int, loss: float) -> None:
-        now = time.monotonic()
-        if now - self.reported < PROGRESS_SECONDS and step < self.steps:
-            return
-        self.reported = now
-        rest = (now - self.started) / max(step - self.first, 1) * (self.steps - step)
-        logger.info("crosscoder: step %d of %d, loss %.3f, %.0f s left", step, self.steps, loss, rest)

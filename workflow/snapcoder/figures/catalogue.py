@@ -9,13 +9,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure: `section` is the part of the report that shows it; `tables` names the tables it is drawn from."""
+    """One figure: `section` is the part of the report that shows it; `tables` names the tables it is drawn from.
+
+    `part` names the optional part of a study that it belongs to; empty: every study has it.
+    """
 
     name: str
     section: str
     title: str
     caption: str
     tables: tuple[str, ...]
+    part: str = ""
 
 
 _AXIS = "Log axes place step 0 at 0.5; small ticks are snapshots."
@@ -182,6 +186,23 @@ CATALOGUE: tuple[Figure, ...] = (
         ("crosscoder_training",),
     ),
     Figure(
+        "pareto",
+        "dictionary",
+        "Reconstruction against sparsity",
+        "Left: explained variance of held-out rows and L0, both pooled over all base snapshots, one line per arm and "
+        "dictionary size F, labelled with the sparsity setting at its largest or smallest F. Points are means over seeds, bars span "
+        "the lowest and highest seed (no interval of confidence). A line joins its front; a cross is dominated: another "
+        "point of the same arm and size explains as much with as few active features. The grey stairs are the front of "
+        "all points. Right: open marks are sparse autoencoders (SAEs), one for each of a few snapshots, trained by the "
+        "same code with the same F; filled marks are the crosscoders at just these snapshots; both are means over "
+        "them (+: a dominated SAE). Below: the crosscoders at their middle sparsity, snapshot by snapshot; open marks, the same snapshot's "
+        "SAEs at equal L0 (linear in log L0 between SAEs of the same arm, F and seed; none where the crosscoder's L0 "
+        "lies more than 5% outside theirs). An SAE serves its own snapshot only, so the crosscoder may lose a little "
+        f"and still describe all of them with one code. {_AXIS}",
+        ("sweep_metrics",),
+        part="sweep",
+    ),
+    Figure(
         "training",
         "dictionary",
         "Training of the language model",
@@ -193,3 +214,8 @@ CATALOGUE: tuple[Figure, ...] = (
 )
 
 FIGURES: tuple[str, ...] = tuple(figure.name for figure in CATALOGUE)
+
+
+def figures_of(part: str = "") -> tuple[Figure, ...]:
+    """Return the figures that every study has, or those of one optional part."""
+    return tuple(figure for figure in CATALOGUE if figure.part == part)

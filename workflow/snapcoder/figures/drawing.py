@@ -8,6 +8,7 @@ from matplotlib.figure import Figure as Canvas
 from snapcoder.figures import (
     complexity,
     dimensionality,
+    pareto,
     phases,
     reconstruction,
     rotation,
@@ -36,6 +37,7 @@ DRAW: Mapping[str, Callable[[Mapping[str, pd.DataFrame]], Canvas]] = {
     "ablation": tasks.draw_ablation,
     "reconstruction": reconstruction.draw_reconstruction,
     "crosscoder_training": reconstruction.draw_crosscoder_training,
+    "pareto": pareto.draw_pareto,
     "training": training.draw_training,
 }
 

@@ -9,6 +9,7 @@ from snapcoder.report.findings_dictionary import dictionary_findings
 from snapcoder.report.findings_directions import direction_findings
 from snapcoder.report.findings_features import feature_findings
 from snapcoder.report.findings_phases import phase_findings
+from snapcoder.report.findings_sweep import sweep_findings
 from snapcoder.report.findings_tasks import task_findings
 
 SECTIONS: Mapping[str, str] = {
@@ -28,6 +29,7 @@ _TABLES = (
     "recon_metrics", "crosscoder_training", "extension_metrics", "phase_metrics", "phase_segments", "ngram_entropy",
     "feature_timing", "feature_trajectory", "snapshots", "complexity", "direction_rotation", "rotation_summary",
     "dimensionality", "task_performance", "tasks", "ablation_curves", "attribution", "attribution_quality",
+    "sweep_metrics",
 )  # fmt: skip
 
 
@@ -40,6 +42,7 @@ def all_findings(tables: Mapping[str, pd.DataFrame]) -> list[Finding]:
         *direction_findings(given),
         *_with_abilities(task_findings(given)),
         *dictionary_findings(given),
+        *sweep_findings(given["sweep_metrics"]),
     ]
     order = list(SECTIONS)
     return sorted(found, key=lambda finding: order.index(finding.section))

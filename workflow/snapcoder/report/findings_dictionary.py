@@ -7,6 +7,7 @@ import pandas as pd
 from snapcoder.report.finding import Finding, Statistic, Verdict, number, percent, plural, step, undecidable
 
 GOOD_EV = 0.8  # a dictionary that explains less of some snapshot says little about it
+LEVEL_GROWTH = 0.05  # of the number of features with an onset after the first snapshot
 LEVEL_GAIN = 0.01  # explained variance still gained in the last fifth of training
 EXTENSION_LOSS = 0.02  # explained variance that an added snapshot may lack against its neighbours
 
@@ -59,10 +60,15 @@ def _convergence(training: pd.DataFrame) -> Finding:
     reference = before if len(before) else means.iloc[:1]
     gain = float(means.iloc[-1] - reference.iloc[-1])
     at = float(reference.index[-1])
-    verdict: Verdict = "found" if gain < LEVEL_GAIN else "not_found"
+    late = training[training["step"] > training["step"].min()].groupby("train_step", sort=True)["onsets"].sum()
+    half = late.index[late.index <= 0.5 * last]
+    middle = float(late[half[-1]]) if len(half) else float(late.iloc[0])
+    growth = (float(late.iloc[-1]) - middle) / max(middle, 1.0)
+    verdict: Verdict = "found" if gain < LEVEL_GAIN and growth < LEVEL_GROWTH else "not_found"
     sentence = (
         f"Mean held-out explained variance changes by {gain:+.4f} from training {step(at)} to {step(last)}, the end "
-        f"({percent(float(means.iloc[-1]))})."
+        f"({percent(float(means.iloc[-1]))}); features with a late onset went from {middle:.0f} to {late.iloc[-1]:.0f} "
+        f"over the last half of training ({growth:+.0%})."
     )
     return Finding(
         "convergence",
@@ -70,8 +76,11 @@ def _convergence(training: pd.DataFrame) -> Finding:
         claim,
         verdict,
         sentence,
-        (Statistic("change of explained variance, last fifth of training", gain, name),),
-        caveat=f"Counted as found below {LEVEL_GAIN}. Late and short-lived features are learnt last: "
+        (
+            Statistic("change of explained variance, last fifth of training", gain, name),
+            Statistic("growth of the number of late onsets, last half of training", growth, name),
+        ),
+        caveat=f"Counted as found below {LEVEL_GAIN} and {LEVEL_GROWTH:.0%}. Late and short-lived features are learnt last: "
         "if training has not "
         "levelled off, their number is underestimated. The learning rate decays towards the end, "
         "which also flattens the curve.",

@@ -1,7 +1,7 @@
 """The page of one layer: facts of the run, findings, figures, features, tables, limits."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,8 +36,12 @@ def index_page(
     links: Sequence[TableLink],
     core: Mapping[str, Any],
     n_cards: int,
+    drawn: Collection[str] = (),
 ) -> str:
-    """Return the HTML of a layer's page. `core` is the provenance of the report itself."""
+    """Return the HTML of a layer's page. `core` is the provenance of the report itself.
+
+    `drawn` names the figures there are: one of an optional part of a study is shown only when it was drawn.
+    """
     counts: Counter[str] = Counter(finding.verdict for finding in findings)
     return render(
         "index.html",
@@ -52,7 +56,7 @@ def index_page(
         headlines=[finding.as_json() for finding in headlines(findings)],
         verdicts=VERDICTS,
         counts=[(VERDICTS[verdict], verdict, counts.get(verdict, 0)) for verdict in VERDICTS],
-        figures=CATALOGUE,
+        figures=[figure for figure in CATALOGUE if not figure.part or figure.name in drawn],
         links=links,
         n_cards=n_cards,
         classes=sorted(tables["feature_timing"]["class"].unique()) if not tables["feature_timing"].empty else [],

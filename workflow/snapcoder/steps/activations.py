@@ -1,5 +1,7 @@
 """Step `activations`: capture the residual stream of one snapshot after one block, for the rows that all snapshots share."""
 
+import logging
+
 import torch
 
 from snapcoder.capture.capture import captured_blocks
@@ -10,6 +12,9 @@ from snapcoder.storage.activations import write_cache
 from snapcoder.storage.json_file import read_json
 from snapcoder.storage.tokens import read_tokens
 from snapcoder.study.activations import ActivationSettings
+
+logger = logging.getLogger(__name__)
+_NOTABLE_NOISE = 1e-3  # of the variance: what explained variance may lose by the rounding of stored values
 
 
 def activations(job: Job) -> None:
@@ -24,7 +29,7 @@ def activations(job: Job) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = load(facts_path.parent / facts["folder"])
     torch.nn.Module.to(model, device)
-    write_cache(
+    header = write_cache(
         job.output("cache"),
         captured_blocks(model, table, rows, layer=layer, batch_size=settings.batch_size, device=device),
         rows=rows,
@@ -35,3 +40,10 @@ def activations(job: Job) -> None:
         dtype=settings.dtype,
         provenance=job.core,
     )
+    if header.noise_share > _NOTABLE_NOISE:
+        logger.warning(
+            "%s: storing as %s loses %.2g of the variance; set activations.dtype to float16 or float32 to keep it",
+            job.output("cache"),
+            settings.dtype,
+            header.noise_share,
+        )

@@ -22,7 +22,7 @@ _READ = (
     "ablation_curves", "attribution", "attribution_quality", "complexity", "crosscoder_training", "dimensionality",
     "direction_rotation", "documents", "extension_metrics", "feature_examples", "feature_logits", "feature_timing",
     "feature_trajectory", "ngram_entropy", "phase_metrics", "phase_segments", "recon_metrics", "rotation_summary",
-    "snapshots", "task_performance", "tasks",
+    "snapshots", "sweep_metrics", "task_performance", "tasks",
 )  # fmt: skip
 _PER_CARD = ("feature_examples", "feature_logits")  # long; read for the features with a card only
 
@@ -48,7 +48,7 @@ def report(job: Job) -> None:
     files |= {f"data/{name}": text for name, text in card_scripts(cards, shard_of).items()}
     files["index.html"] = index_page(
         tables, study=study, title=settings.title, layer=layer, findings=findings, links=_links(paths, page.parent),
-        core=job.core, n_cards=len(carded),
+        core=job.core, n_cards=len(carded), drawn={figure.stem for figure in job.paths("figures")},
     )  # fmt: skip
     for name, text in files.items():
         write_text(page.parent / name, text)

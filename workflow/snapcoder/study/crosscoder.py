@@ -36,13 +36,13 @@ class CrosscoderSettings:
     )
     arm: str = setting(
         "batchtopk",
-        "Activation function and sparsity: batchtopk, jumprelu (tanh penalties) or relu_l1 (shows the shrinkage artefact).",
-        choices=("batchtopk", "jumprelu", "relu_l1"),
+        "Activation function and sparsity: batchtopk, topk (per token), jumprelu (tanh penalties) or relu_l1 (shows the shrinkage artefact).",
+        choices=("batchtopk", "topk", "jumprelu", "relu_l1"),
     )
     n_features: int = setting(1024, "Size of the dictionary.", unit="features", minimum=8, maximum=10_000_000)
-    steps: int = setting(400, "Length of training.", unit="optimiser steps", minimum=1)
+    steps: int = setting(600, "Length of training.", unit="optimiser steps", minimum=1)
     batch_size: int = setting(1024, "Rows per step.", unit="tokens", minimum=8)
-    lr: float = setting(2e-3, "Peak learning rate (Adam).", minimum=1e-8, maximum=1.0)
+    lr: float = setting(4e-3, "Peak learning rate (Adam).", minimum=1e-8, maximum=1.0)
     lr_warmup_steps: int = setting(30, "Linear warm-up of the learning rate.", unit="optimiser steps", minimum=0)
     lr_decay_share: float = setting(
         0.2, "Last share of training over which the learning rate falls linearly to lr_final.", minimum=0.0, maximum=1.0
@@ -51,7 +51,13 @@ class CrosscoderSettings:
     beta2: float = setting(0.999, "Adam's second-moment decay.", minimum=0.0, maximum=0.99999)
     clip: float = setting(1.0, "Largest gradient norm; 0 switches clipping off.", minimum=0.0)
     k: int = setting(
-        20, "batchtopk: active features per token, averaged over snapshots.", unit="features/token", minimum=1
+        20, "batchtopk, topk: active features per token, averaged over snapshots.", unit="features/token", minimum=1
+    )
+    k_start: float = setting(
+        4.0, "batchtopk, topk: training starts with this many times k active features.", minimum=1.0, maximum=100.0
+    )
+    k_anneal_share: float = setting(
+        0.6, "First share of training over which their number falls to k.", minimum=0.0, maximum=1.0
     )
     gate: str = setting(
         "per_snapshot",
@@ -92,6 +98,16 @@ class CrosscoderSettings:
     precision: str = setting(
         "bf16", "Arithmetic of the large matrix products; weights and sums stay fp32.", choices=("bf16", "fp32")
     )
+    path: str = setting(
+        "auto",
+        "How a step is computed: dense products, or sparse loops after the encoder's product; auto takes the faster one by the expected share of active features.",
+        choices=("auto", "dense", "sparse"),
+    )
+    optimizer_state: str = setting(
+        "fp32",
+        "Adam's moments: fp32; lean keeps the first in bfloat16 and one second moment per feature, a quarter of the memory.",
+        choices=("fp32", "lean"),
+    )
     eval_every: int = setting(100, "How often held-out scores are written.", unit="optimiser steps", minimum=1)
     checkpoint_every: int = setting(
         100, "How often training can be resumed from after a kill.", unit="optimiser steps", minimum=1
@@ -99,11 +115,28 @@ class CrosscoderSettings:
     device: str = setting(
         "auto", "Where training runs; auto takes a GPU when there is one.", choices=("auto", "cpu", "cuda")
     )
+    gpus: int = setting(
+        1,
+        "GPUs of one machine that train one dictionary together, a process each (device: cpu: as many processes without).",
+        minimum=1,
+        maximum=1024,
+    )
+    sharding: str = setting(
+        "auto",
+        "What is shared out over several GPUs. auto: features when n_features > snapshots · width of the model, else snapshots.",
+        choices=("auto", "features", "snapshots"),
+    )
     memory_gb: float = setting(
         8.0,
-        "Activations are held in memory up to this size; more are read from a scratch file beside the dictionary.",
+        "Activations are held in memory up to this size; more are read from a scratch file beside the dictionary. When streaming it holds two pools, which must fit, then the cached sample and the snapshots, which are read from disk again and again where they do not.",
         unit="GB",
         minimum=0.0,
+    )
+    pool_tokens: int | None = setting(
+        None,
+        "Rows that are shuffled together. Sequences are drawn into pools of about this many rows, one pool after another; empty: all rows at once (activations.mode cache) or 262144 (stream).",
+        unit="tokens",
+        minimum=1_000,
     )
     seed: int = setting(0, "Seed of initialisation and row order.", minimum=0)
     extension: ExtensionSettings = setting(ExtensionSettings, "How added snapshots are fitted.")

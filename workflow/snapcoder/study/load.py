@@ -12,6 +12,7 @@ from snapcoder.study.crosscoder import PAPER2025
 from snapcoder.study.field import from_mapping
 from snapcoder.study.schema import config_schema
 from snapcoder.study.study import Study
+from snapcoder.study.sweep import ARMS, SPARSITY_KEY
 
 
 class StudyError(ValueError):
@@ -100,6 +101,7 @@ def _impossible(study: Study) -> Iterable[str]:
     yield from _snapshot_problems(study)
     yield from _model_problems(study)
     yield from _size_problems(study)
+    yield from _sweep_problems(study)
 
 
 def _name_problems(study: Study) -> Iterable[str]:
@@ -167,8 +169,9 @@ def _size_problems(study: Study) -> Iterable[str]:
     activations, crosscoder, context = study.activations, study.crosscoder, study.corpus.context_length
     if activations.skip_positions >= context:
         yield f"activations.skip_positions: {activations.skip_positions} leaves nothing of sequences of {context} tokens; lower it"
-    if crosscoder.batch_size > activations.tokens:
-        yield f"crosscoder.batch_size: {crosscoder.batch_size} exceeds activations.tokens {activations.tokens}; lower it or cache more tokens"
+    key, verb = ("stream_tokens", "stream") if activations.mode == "stream" else ("tokens", "cache")
+    if crosscoder.batch_size > getattr(activations, key):
+        yield f"crosscoder.batch_size: {crosscoder.batch_size} exceeds activations.{key} {getattr(activations, key)}; lower it or {verb} more tokens"
     if crosscoder.arm == "batchtopk" and crosscoder.k > crosscoder.n_features:
         yield f"crosscoder.k: {crosscoder.k} active features of {crosscoder.n_features}; lower k or raise crosscoder.n_features"
     n_shown = len(study.snapshots.steps) + len(study.snapshots.added)
@@ -176,3 +179,21 @@ def _size_problems(study: Study) -> Iterable[str]:
         yield f"phases.min_size: {study.phases.min_size} exceeds the {n_shown} snapshots; lower it"
     if study.tasks.min_examples > study.tasks.max_examples:
         yield f"tasks.min_examples: {study.tasks.min_examples} exceeds tasks.max_examples {study.tasks.max_examples}; lower it"
+
+
+def _sweep_problems(study: Study) -> Iterable[str]:
+    sweep = study.sweep
+    values = {arm: getattr(sweep.arms, arm) for arm in ARMS}
+    if sweep.n_features and not any(values.values()):
+        yield "sweep.arms: no arm has a sparsity value; add some, for example arms: {batchtopk: [10, 20, 40]}, or empty sweep.n_features"
+    if any(values.values()) and not sweep.n_features:
+        yield "sweep.n_features: empty, but sweep.arms has values; add sizes, for example [512, 1024], or empty the arms"
+    if sweep.n_features and not sweep.seeds:
+        yield "sweep.seeds: empty; a sweep needs at least one seed, for example [0]"
+    for arm, listed in values.items():
+        smallest = min(sweep.n_features, default=0)
+        if SPARSITY_KEY[arm] == "k" and max(listed, default=0) > smallest > 0:
+            yield f"sweep.arms.{arm}: {max(listed)} active features of {smallest}; lower it or raise sweep.n_features"
+    odd = sorted(set(sweep.baselines) - set(study.snapshots.steps))
+    if odd:
+        yield f"sweep.baselines: step {odd[0]} is no base snapshot; choose from snapshots.steps"

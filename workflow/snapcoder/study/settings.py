@@ -8,6 +8,7 @@ from typing import Any
 
 from snapcoder.storage.hashing import canonical_json
 from snapcoder.study.study import Study
+from snapcoder.study.sweep import SweepPoint, settings_at
 
 _SECTIONS: dict[str, tuple[str, ...]] = {
     "corpus": ("corpus",),
@@ -16,6 +17,8 @@ _SECTIONS: dict[str, tuple[str, ...]] = {
     "activations": ("activations",),
     "crosscoder": ("crosscoder",),
     "extension": ("crosscoder",),
+    "sweep_point": ("crosscoder",),
+    "sweep_sae": ("crosscoder",),
     "trajectories": ("evolution",),
     "rotation": ("evolution",),
     "dimensionality": ("evolution",),
@@ -38,8 +41,11 @@ _CARRYING = frozenset({"attribution_examples", "ig_steps", "top_features", "k_gr
 
 _UNUSED: dict[str, frozenset[str]] = {
     "corpus": frozenset({"packages", "files"}),  # reach the step as inputs
-    "activations": frozenset({"layers"}),  # one job per layer: adding one must not touch the others
+    # One job per layer: adding one must not touch the others. Caches are the same whether or not training streams.
+    "activations": frozenset({"layers", "mode", "stream_tokens"}),
     "crosscoder": frozenset({"extension"}),
+    "sweep_point": frozenset({"extension", "preset", "gpus", "sharding"}),
+    "sweep_sae": frozenset({"extension", "preset", "gpus", "sharding"}),
     "tasks": _CARRYING | {"files"},  # files reach the step as inputs
     "task_performance": _MAKING | (_CARRYING - {"bootstrap"}),
     "prompts": _MAKING | (_CARRYING - {"attribution_examples"}) | {"seed"},
@@ -47,18 +53,33 @@ _UNUSED: dict[str, frozenset[str]] = {
 }
 """Keys of a section that a step does not read; left out, so that changing them does not rerun it."""
 
+_CACHED_ONLY = frozenset({"layers", "tokens", "heldout_tokens"})
+"""Keys of `activations` that reach streaming training only through the caches that it reads."""
+
 
 def step_settings(
-    study: Study, step: str, *, layer: int | None = None, snapshot: int | None = None, **more: Any
+    study: Study,
+    step: str,
+    *,
+    layer: int | None = None,
+    snapshot: int | None = None,
+    point: SweepPoint | None = None,
+    **more: Any,
 ) -> str:
     """Return the settings of one job as canonical JSON.
 
-    `layer` and `snapshot` (a training step) are those of the job; `more` are further plain values.
+    `layer`, `snapshot` (a training step) and `point` (of the sweep) are those of the job; `more` are further plain values.
     """
+    if point is not None:
+        moved = settings_at(study.crosscoder, point, steps=study.sweep.steps)
+        study = dataclasses.replace(study, crosscoder=moved)
     chosen: dict[str, Any] = {}
     for name in _SECTIONS.get(step, ()):
         section = dataclasses.asdict(getattr(study, name))
         chosen[name] = {key: value for key, value in section.items() if key not in _UNUSED.get(step, ())}
+    if step == "crosscoder" and study.activations.mode == "stream":
+        section = dataclasses.asdict(study.activations)
+        chosen["activations"] = {key: value for key, value in section.items() if key not in _CACHED_ONLY}
     if layer is not None:
         chosen["layer"] = layer
     if snapshot is not None:
@@ -70,6 +91,6 @@ def step_settings(
         chosen["tokens_per_step"] = study.snapshots.local.tokens_per_step
     if step == "integrity":
         chosen["added"] = sorted(study.snapshots.added)
-    if step in ("figures", "report", "landing"):
+    if step in ("figures", "sweep_figure", "report", "landing"):
         chosen["study"] = study.study
     return canonical_json({**chosen, **more})

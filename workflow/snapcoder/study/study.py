@@ -15,6 +15,7 @@ from snapcoder.study.corpus import CorpusSettings, NgramSettings
 from snapcoder.study.crosscoder import CrosscoderSettings
 from snapcoder.study.field import setting
 from snapcoder.study.snapshots import PretrainSettings, SnapshotSettings
+from snapcoder.study.sweep import SweepSettings
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Study:
     pretrain: PretrainSettings = setting(PretrainSettings, "The language model that source: pretrain trains.")
     activations: ActivationSettings = setting(ActivationSettings, "Which activations are cached.")
     crosscoder: CrosscoderSettings = setting(CrosscoderSettings, "The dictionary and its training.")
+    sweep: SweepSettings = setting(SweepSettings, "Dictionaries of other sizes, sparsities, arms and seeds to compare.")
     evolution: EvolutionSettings = setting(EvolutionSettings, "When a feature counts as present, alive, turned.")
     behaviour: BehaviourSettings = setting(BehaviourSettings, "Scoring the snapshots' own predictions.")
     phases: PhaseSettings = setting(PhaseSettings, "Cutting training into phases.")

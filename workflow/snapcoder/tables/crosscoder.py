@@ -23,6 +23,17 @@ CROSSCODER_TRAINING = TableSchema(
             minimum=0,
             maximum=1,
         ),
+        Column(
+            "onsets", "int64", "features", "live features whose norm first reaches half its maximum here", minimum=0
+        ),
+        Column(
+            "moved",
+            "float64",
+            "share",
+            "of these, the share with another onset, or none, at the previous moment",
+            minimum=0,
+            maximum=1,
+        ),
     ),
 )
 

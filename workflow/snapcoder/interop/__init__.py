@@ -1,0 +1,1 @@
+"""Exchange dictionaries with other libraries: read theirs as ours, write ours as theirs."""
