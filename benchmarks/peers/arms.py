@@ -49,7 +49,7 @@ SNAPCODER_ARMS = (
         "schedule",
         "The default recipe of a study as long as the column 'EV after steps' says: k falls from four times its value, the "
         "learning rate falls at the end, so early steps do more work.",
-        lr=8e-3,
+        lr=4e-3,
         own=True,
         peer=False,
     ),

@@ -2,7 +2,7 @@
 
 from snapcoder.study.crosscoder import CrosscoderSettings
 
-SPARSE_BELOW = 0.10
+SPARSE_BELOW = 0.07
 """Share of a row's features from which dense products are faster, as `benchmarks/step_cost.py` measures it."""
 
 DISTINCT = {"per_snapshot": 1.7, "shared": 1.0}

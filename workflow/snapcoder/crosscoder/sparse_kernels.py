@@ -68,10 +68,14 @@ def reconstruct(indptr, feature, value, decoder, gate, cut, lift, out):  # type:
         row = out[b]
         for at in range(indptr[b], indptr[b + 1]):
             i, v = feature[at], value[at]
-            for g in range(n_gates):
-                if v * gate[i, g] > cut[i] + lift[g, b]:
-                    for c in range(g * width, (g + 1) * width):
-                        row[c] += v * decoder[i, c]
+            g = 0
+            while g < n_gates:
+                first = g
+                while g < n_gates and v * gate[i, g] > cut[i] + lift[g, b]:
+                    g += 1
+                for c in range(first * width, g * width):  # a run of open gates is one loop
+                    row[c] += v * decoder[i, c]
+                g += 1
 
 
 @numba.njit(**_PARALLEL)
@@ -91,6 +95,21 @@ def mean_penalty(pointer, entry, token, value, norms, gate, cut, lift, kind, str
         q[i] = total
 
 
+@numba.njit(cache=True, error_model="numpy", fastmath=_PARALLEL["fastmath"])
+def _open_product(e, decoder, v, gate, cut, lift, width):  # type: ignore[no-untyped-def]
+    """Return Σ e · decoder over the snapshots whose gates are open."""
+    total = v - v
+    g = 0
+    while g < gate.shape[0]:
+        first = g
+        while g < gate.shape[0] and v * gate[g] > cut + lift[g]:
+            g += 1
+        for c in range(first * width, g * width):
+            total += e[c] * decoder[c]
+        g += 1
+    return total
+
+
 @numba.njit(**_PARALLEL)
 def code_gradients(  # type: ignore[no-untyped-def]
     indptr, feature, value, decoder, norms, gate, cut, lift, e, marginal, kind, stretch, half_window, d_code, felt
@@ -105,6 +124,10 @@ def code_gradients(  # type: ignore[no-untyped-def]
     for b in numba.prange(e.shape[0]):
         for at in range(indptr[b], indptr[b + 1]):
             i, v = feature[at], value[at]
+            if kind == NO_PENALTY and half_window == 0:  # nothing to tell gates apart by
+                felt[at] = v - v
+                d_code[at] = _open_product(e[b], decoder[i], v, gate[i], cut[i], lift[:, b], width)
+                continue
             total = v - v
             near = v - v
             for g in range(n_gates):
@@ -151,11 +174,15 @@ def weight_gradients(  # type: ignore[no-untyped-def]
             if gradient != 0:
                 for c in range(own_encoder.shape[0]):
                     own_encoder[c] += gradient * x[b, c]
-            for g in range(n_gates):
-                if v * gate[i, g] > cut[i] + lift[g, b]:
+            g = 0
+            while g < n_gates:
+                first = g
+                while g < n_gates and v * gate[i, g] > cut[i] + lift[g, b]:
                     fired[g, i] = True
-                    for c in range(g * width, (g + 1) * width):
-                        own_decoder[c] += v * e[b, c]
+                    g += 1
+                for c in range(first * width, g * width):
+                    own_decoder[c] += v * e[b, c]
+                g += 1
         d_bias[i] = bias
         d_theta[i] = theta
         if kind != NO_PENALTY:
