@@ -11,7 +11,11 @@ include: "rules/common.smk"
 
 
 pathvars:
+    text=ROOT,
+    models=ROOT,
+    caches=f"{ROOT}/activations",
     results=RESULTS,
+    records=f"{ROOT}/provenance",
     logs=f"{RESULTS}/logs",
     benchmarks=f"{RESULTS}/benchmarks",
 
@@ -26,6 +30,7 @@ include: "rules/tasks.smk"
 include: "rules/phases.smk"
 include: "rules/features.smk"
 include: "rules/report.smk"
+include: "rules/controls.smk"
 
 
 rule all:
@@ -39,3 +44,8 @@ rule all:
 rule sweep:
     input:
         configured_sweep,
+
+
+rule controls:
+    input:
+        configured_controls,

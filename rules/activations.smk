@@ -1,12 +1,12 @@
 # One activation cache per snapshot and layer.
 rule activations:
     input:
-        facts="<results>/snapshots/step{step}/snapshot.json",
+        facts="<models>/snapshots/step{step}/snapshot.json",
         weights=checkpoint_files,
-        tokens="<results>/corpus/tokens.h5",
+        tokens="<text>/corpus/tokens.h5",
     output:
-        cache="<results>/activations/block{layer}/step{step}.h5",
-        record="<results>/provenance/activations.block{layer}.step{step}.json",
+        cache="<caches>/block{layer}/step{step}.h5",
+        record="<records>/activations.block{layer}.step{step}.json",
     log:
         "<logs>/activations.block{layer}.step{step}.log",
     benchmark:

@@ -4,16 +4,22 @@ from pathlib import Path
 
 from snapcoder.figures.catalogue import figures_of
 from snapcoder.provenance.fingerprint import step_fingerprint
+from snapcoder.study.controls import MODEL_KINDS, control_config, controls_of
 from snapcoder.study.load import StudyError, load_study
 from snapcoder.study.settings import step_settings
 from snapcoder.study.sweep import SweepPoint, baseline_steps, sweep_points
 
+# In a study that rules/controls.smk derives from another one: the folders of what is its own.
+FOLDERS = config.get("_folders", {})
+
 try:
-    STUDY = load_study(config)
+    STUDY = load_study({key: config[key] for key in config if key != "_folders"})
 except StudyError as error:
     raise WorkflowError(f"configuration: {error}") from None
 
-RESULTS = f"results/{STUDY.study}"
+ROOT = f"results/{STUDY.study}"
+RESULTS = FOLDERS.get("results", ROOT)
+MODELS = FOLDERS.get("models", ROOT)
 LAYERS = STUDY.activations.layers
 BASE = sorted(STUDY.snapshots.steps)
 ADDED = sorted(STUDY.snapshots.added)
@@ -22,6 +28,7 @@ SAVED = sorted(STUDY.pretrain.save_steps)
 PRETRAINED = STUDY.snapshots.source == "pretrain"
 SWEEP = list(sweep_points(STUDY.sweep))
 BASELINES = baseline_steps(STUDY.sweep, STUDY.snapshots.steps)
+CONTROLS = controls_of(STUDY.controls, layers=LAYERS)
 PACKAGES = {package.replace("==", "-"): package for package in STUDY.corpus.packages}
 HEAVY_THREADS = (
     workflow.cores or 8
@@ -56,6 +63,7 @@ localrules:
     extension_table,
     sweep_table,
     landing,
+    control_statistics,
 
 
 def settings(step, **more):
@@ -102,17 +110,25 @@ def code(step):
 
 
 def facts(steps):
-    return expand("<results>/snapshots/step{step}/snapshot.json", step=steps)
+    return expand("<models>/snapshots/step{step}/snapshot.json", step=steps)
 
 
 def checkpoint_files(wildcards):
     """The files that hold the weights and configuration of one snapshot."""
     if PRETRAINED:
-        folder = f"{RESULTS}/snapshots/step{wildcards.step}"
+        folder = f"{MODELS}/snapshots/step{wildcards.step}"
         return [f"{folder}/config.json", f"{folder}/model.safetensors"]
     folder = Path(STUDY.snapshots.local.pattern.replace("{step}", wildcards.step))
     names = ("config.json", "*.safetensors", "*.safetensors.index.json")
     return sorted(str(path) for name in names for path in folder.glob(name))
+
+
+def architecture(wildcards):
+    """The configuration of the study's language model, as its first snapshot has it."""
+    from types import SimpleNamespace
+
+    files = checkpoint_files(SimpleNamespace(step=str(BASE[0])))
+    return next(file for file in files if Path(file).name == "config.json")
 
 
 def text_files(patterns):
@@ -139,7 +155,7 @@ def given_tokenizer():
 
 
 def caches(steps):
-    return expand("<results>/activations/block{{layer}}/step{step}.h5", step=steps)
+    return expand("<caches>/block{{layer}}/step{step}.h5", step=steps)
 
 
 def streamed(files):
@@ -169,7 +185,7 @@ def own_extension(wildcards):
 
 
 def training_log():
-    return ["<results>/tables/training_log.parquet"] if PRETRAINED else []
+    return ["<models>/tables/training_log.parquet"] if PRETRAINED else []
 
 
 def all_checkpoint_files():
@@ -276,4 +292,74 @@ def configured_sweep(wildcards):
             "set it, or add --configfile config/sweep.yaml"
         )
     made = [*sweep_tables(), *sweep_figure_files(), *kept_dictionaries()]
+    return [path.replace("<results>", RESULTS) for path in expand(made, layer=LAYERS)]
+
+
+def control_folder(control, is_own):
+    """Where a control has something that is its own, or the study's folder for what it shares."""
+    return f"{RESULTS}/controls/{control.name}" if is_own else RESULTS
+
+
+def derived_config(control):
+    """The configuration of one control, with a note of its folders for the functions of this file."""
+    folders = {
+        "results": control_folder(control, True),
+        "models": control_folder(control, control.has_own_models),
+    }
+    return {**control_config(config, control), "_folders": folders}
+
+
+def of_controls(path, kinds=None):
+    """One file of every control (of some kinds), in their order; `path` is below the control's folder."""
+    return [
+        f"<results>/controls/{control.name}/{path}"
+        for control in CONTROLS
+        if kinds is None or control.kind in kinds
+    ]
+
+
+def of_study_and_controls(path, kinds=None):
+    """The same of the study itself, and then of its controls."""
+    return [f"<results>/{path}", *of_controls(path, kinds)]
+
+
+def sae_series():
+    """The autoencoders of single snapshots that the study asks for."""
+    if not STUDY.controls.sae_series:
+        return []
+    return expand(
+        "<results>/controls/sae_series/block{{layer}}/step{step}.safetensors", step=BASE
+    )
+
+
+def control_tables():
+    """Every table about controls that the study asks for."""
+    names = []
+    if STUDY.controls.crosscoder_seeds:
+        names += ["seed_stability", "feature_stability"]
+    if CONTROLS:
+        names += ["control_statistics", "warmup_control"]
+    if STUDY.controls.sae_series:
+        names += ["sae_series_match", "sae_series_check"]
+    return expand("<results>/tables/block{{layer}}/{name}.parquet", name=names)
+
+
+def control_figure_files():
+    """The figures of the controls; none when no control is configured."""
+    figures = figures_of("controls") if control_tables() else []
+    return expand(
+        "<results>/figures/block{{layer}}/{name}.{kind}",
+        name=[figure.name for figure in figures],
+        kind=("svg", "png"),
+    )
+
+
+def configured_controls(wildcards):
+    """What `snakemake controls` makes: tables and figures of every layer."""
+    made = [*control_tables(), *control_figure_files()]
+    if not made:
+        raise WorkflowError(
+            "configuration: controls: nothing is switched on; "
+            "set some, or add --configfile config/controls.yaml"
+        )
     return [path.replace("<results>", RESULTS) for path in expand(made, layer=LAYERS)]

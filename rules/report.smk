@@ -4,7 +4,7 @@ rule figures:
         tables=report_tables(),
     output:
         figures=figure_files(),
-        record="<results>/provenance/figures.block{layer}.json",
+        record="<records>/figures.block{layer}.json",
     log:
         "<logs>/figures.block{layer}.log",
     benchmark:
@@ -27,13 +27,13 @@ rule figures:
 
 rule report:
     input:
-        tables=[*report_tables(), *sweep_tables()],
-        figures=[*figure_files(), *sweep_figure_files()],
+        tables=[*report_tables(), *sweep_tables(), *control_tables()],
+        figures=[*figure_files(), *sweep_figure_files(), *control_figure_files()],
     output:
         page="<results>/report/block{layer}/index.html",
         manifest="<results>/report/block{layer}/manifest.json",
         findings="<results>/report/block{layer}/findings.json",
-        record="<results>/provenance/report.block{layer}.json",
+        record="<records>/report.block{layer}.json",
     log:
         "<logs>/report.block{layer}.log",
     benchmark:
@@ -59,7 +59,7 @@ rule landing:
         pages=expand("<results>/report/block{layer}/index.html", layer=LAYERS),
     output:
         page="<results>/report/index.html",
-        record="<results>/provenance/landing.json",
+        record="<records>/landing.json",
     log:
         "<logs>/landing.log",
     benchmark:

@@ -3,16 +3,16 @@ if PRETRAINED:
 
     rule pretrain:
         input:
-            tokens="<results>/corpus/tokens.h5",
-            tokenizer="<results>/corpus/tokenizer.json",
+            tokens="<text>/corpus/tokens.h5",
+            tokenizer="<text>/corpus/tokenizer.json",
         output:
             weights=expand(
-                "<results>/snapshots/step{step}/model.safetensors", step=SAVED
+                "<models>/snapshots/step{step}/model.safetensors", step=SAVED
             ),
-            configs=expand("<results>/snapshots/step{step}/config.json", step=SAVED),
+            configs=expand("<models>/snapshots/step{step}/config.json", step=SAVED),
             facts=facts(SAVED),
-            log="<results>/tables/training_log.parquet",
-            record="<results>/provenance/pretrain.json",
+            log="<models>/tables/training_log.parquet",
+            record="<records>/pretrain.json",
         log:
             "<logs>/pretrain.log",
         benchmark:
@@ -38,11 +38,11 @@ else:
 
     rule snapshot:
         input:
-            tokens="<results>/corpus/tokens.h5",
+            tokens="<text>/corpus/tokens.h5",
             files=checkpoint_files,
         output:
-            facts="<results>/snapshots/step{step}/snapshot.json",
-            record="<results>/provenance/snapshot.step{step}.json",
+            facts="<models>/snapshots/step{step}/snapshot.json",
+            record="<records>/snapshot.step{step}.json",
         log:
             "<logs>/snapshot.step{step}.log",
         benchmark:
@@ -67,8 +67,8 @@ rule integrity:
     input:
         facts=facts(SHOWN),
     output:
-        table="<results>/tables/snapshots.parquet",
-        record="<results>/provenance/integrity.json",
+        table="<models>/tables/snapshots.parquet",
+        record="<records>/integrity.json",
     log:
         "<logs>/integrity.log",
     benchmark:

@@ -5,7 +5,7 @@ rule sweep_point:
     output:
         metrics="<results>/sweep/block{layer}/{arm}.F{n_features}.at{sparsity}.seed{seed}/crosscoder/metrics.parquet",
         dictionary=kept_dictionary("crosscoder"),
-        record="<results>/provenance/sweep_point.block{layer}.{arm}.F{n_features}.at{sparsity}.seed{seed}.json",
+        record="<records>/sweep_point.block{layer}.{arm}.F{n_features}.at{sparsity}.seed{seed}.json",
     log:
         "<logs>/sweep_point.block{layer}.{arm}.F{n_features}.at{sparsity}.seed{seed}.log",
     benchmark:
@@ -29,11 +29,11 @@ rule sweep_point:
 
 rule sweep_sae:
     input:
-        caches="<results>/activations/block{layer}/step{step}.h5",
+        caches="<caches>/block{layer}/step{step}.h5",
     output:
         metrics="<results>/sweep/block{layer}/{arm}.F{n_features}.at{sparsity}.seed{seed}/step{step}/metrics.parquet",
         dictionary=kept_dictionary("step{step}"),
-        record="<results>/provenance/sweep_sae.block{layer}.{arm}.F{n_features}.at{sparsity}.seed{seed}.step{step}.json",
+        record="<records>/sweep_sae.block{layer}.{arm}.F{n_features}.at{sparsity}.seed{seed}.step{step}.json",
     log:
         "<logs>/sweep_sae.block{layer}.{arm}.F{n_features}.at{sparsity}.seed{seed}.step{step}.log",
     benchmark:
@@ -60,7 +60,7 @@ rule sweep_table:
         parts=sweep_files("metrics.parquet"),
     output:
         table="<results>/tables/block{layer}/sweep_metrics.parquet",
-        record="<results>/provenance/sweep_table.block{layer}.json",
+        record="<records>/sweep_table.block{layer}.json",
     log:
         "<logs>/sweep_table.block{layer}.log",
     benchmark:
@@ -90,7 +90,7 @@ rule sweep_figure:
             for figure in figures_of("sweep")
             for kind in ("svg", "png")
         ],
-        record="<results>/provenance/sweep_figure.block{layer}.json",
+        record="<records>/sweep_figure.block{layer}.json",
     log:
         "<logs>/sweep_figure.block{layer}.log",
     benchmark:

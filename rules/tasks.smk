@@ -1,13 +1,13 @@
 # What the snapshots can do, and which features carry it.
 rule tasks:
     input:
-        tokens="<results>/corpus/tokens.h5",
-        tokenizer="<results>/corpus/tokenizer.json",
+        tokens="<text>/corpus/tokens.h5",
+        tokenizer="<text>/corpus/tokenizer.json",
         files=text_files(STUDY.tasks.files),
     output:
-        examples="<results>/tasks/examples.jsonl",
-        table="<results>/tables/tasks.parquet",
-        record="<results>/provenance/tasks.json",
+        examples="<text>/tasks/examples.jsonl",
+        table="<text>/tables/tasks.parquet",
+        record="<records>/tasks.json",
     log:
         "<logs>/tasks.log",
     benchmark:
@@ -31,16 +31,16 @@ rule tasks:
 
 rule behaviour:
     input:
-        facts="<results>/snapshots/step{step}/snapshot.json",
+        facts="<models>/snapshots/step{step}/snapshot.json",
         weights=checkpoint_files,
-        tokens="<results>/corpus/tokens.h5",
-        ngrams="<results>/corpus/ngrams.h5",
-        tasks="<results>/tasks/examples.jsonl",
+        tokens="<text>/corpus/tokens.h5",
+        ngrams="<text>/corpus/ngrams.h5",
+        tasks="<text>/tasks/examples.jsonl",
     output:
-        table="<results>/behaviour/step{step}.parquet",
-        draws="<results>/behaviour/step{step}.draws.parquet",
-        tasks="<results>/behaviour/step{step}.tasks.parquet",
-        record="<results>/provenance/behaviour.step{step}.json",
+        table="<models>/behaviour/step{step}.parquet",
+        draws="<models>/behaviour/step{step}.draws.parquet",
+        tasks="<models>/behaviour/step{step}.tasks.parquet",
+        record="<records>/behaviour.step{step}.json",
     log:
         "<logs>/behaviour.step{step}.log",
     benchmark:
@@ -64,11 +64,11 @@ rule behaviour:
 
 rule task_performance:
     input:
-        examples=expand("<results>/behaviour/step{step}.tasks.parquet", step=SHOWN),
-        tasks="<results>/tables/tasks.parquet",
+        examples=expand("<models>/behaviour/step{step}.tasks.parquet", step=SHOWN),
+        tasks="<text>/tables/tasks.parquet",
     output:
-        table="<results>/tables/task_performance.parquet",
-        record="<results>/provenance/task_performance.json",
+        table="<models>/tables/task_performance.parquet",
+        record="<records>/task_performance.json",
     log:
         "<logs>/task_performance.log",
     benchmark:
@@ -91,12 +91,12 @@ rule task_performance:
 
 rule prompts:
     input:
-        facts="<results>/snapshots/step{step}/snapshot.json",
+        facts="<models>/snapshots/step{step}/snapshot.json",
         weights=checkpoint_files,
-        tasks="<results>/tasks/examples.jsonl",
+        tasks="<text>/tasks/examples.jsonl",
     output:
-        prompts="<results>/prompts/block{layer}/step{step}.h5",
-        record="<results>/provenance/prompts.block{layer}.step{step}.json",
+        prompts="<models>/prompts/block{layer}/step{step}.h5",
+        record="<records>/prompts.block{layer}.step{step}.json",
     log:
         "<logs>/prompts.block{layer}.step{step}.log",
     benchmark:
@@ -120,20 +120,20 @@ rule prompts:
 
 rule attribution:
     input:
-        facts="<results>/snapshots/step{step}/snapshot.json",
+        facts="<models>/snapshots/step{step}/snapshot.json",
         weights=checkpoint_files,
-        tasks="<results>/tasks/examples.jsonl",
-        examples="<results>/behaviour/step{step}.tasks.parquet",
-        table="<results>/tables/tasks.parquet",
-        prompts=expand("<results>/prompts/block{{layer}}/step{step}.h5", step=BASE),
-        own="<results>/prompts/block{layer}/step{step}.h5",
+        tasks="<text>/tasks/examples.jsonl",
+        examples="<models>/behaviour/step{step}.tasks.parquet",
+        table="<text>/tables/tasks.parquet",
+        prompts=expand("<models>/prompts/block{{layer}}/step{step}.h5", step=BASE),
+        own="<models>/prompts/block{layer}/step{step}.h5",
         dictionary="<results>/crosscoder/block{layer}/dictionary.safetensors",
         extension=own_extension,
     output:
         attribution="<results>/attribution/block{layer}/step{step}.parquet",
         quality="<results>/attribution/block{layer}/step{step}.quality.parquet",
         curves="<results>/attribution/block{layer}/step{step}.curves.parquet",
-        record="<results>/provenance/attribution.block{layer}.step{step}.json",
+        record="<records>/attribution.block{layer}.step{step}.json",
     log:
         "<logs>/attribution.block{layer}.step{step}.log",
     benchmark:
@@ -173,7 +173,7 @@ rule attribution_tables:
         attribution="<results>/tables/block{layer}/attribution.parquet",
         quality="<results>/tables/block{layer}/attribution_quality.parquet",
         curves="<results>/tables/block{layer}/ablation_curves.parquet",
-        record="<results>/provenance/attribution_tables.block{layer}.json",
+        record="<records>/attribution_tables.block{layer}.json",
     log:
         "<logs>/attribution_tables.block{layer}.log",
     benchmark:

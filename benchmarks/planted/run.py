@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 import torch
 from scores import score
+from variants import VARIANTS, Variant, train_variant
 from world import SIZES, Size, World, draw
 
 from snapcoder.crosscoder.gates import code, gate_norms
 from snapcoder.crosscoder.model import encode
-from snapcoder.crosscoder.training import Trained, train
+from snapcoder.crosscoder.training import Trained
 from snapcoder.study.crosscoder import PAPER2025, CrosscoderSettings
 
 ARMS: dict[str, dict[str, Any]] = {
@@ -54,6 +55,8 @@ ABLATION: dict[str, dict[str, Any]] = {
     "as before: lr 2e-3, k constant": {"lr": 2e-3, "k_start": 1.0},
 }
 """The default settings with one thing changed."""
+
+ABLATION |= {name: changed for name, (changed, _) in VARIANTS.items()}
 
 SHOWN = (
     "onset", "onset_late", "offset", "turn", "false_onset", "mcc", "recovered", "recovered_emergent",
@@ -141,14 +144,9 @@ def main() -> None:
                         x = normalised(world)
                         done[f"{size}|{seed}|0|ceiling"] = {"recovered": ceiling(world, x)}
                     started = time.monotonic()
-                    rows = x
                     settings = settings_of(SIZES[size], steps, changed)
-                    trained = train(
-                        lambda index, rows=rows: rows[torch.from_numpy(index)],
-                        n_train=world.n_train,
-                        n_heldout=len(x) - world.n_train,
-                        settings=settings,
-                    )
+                    variant = VARIANTS[name][1] if name in VARIANTS else Variant()
+                    trained = train_variant(variant, x, n_train=world.n_train, settings=settings)
                     done[key] = scored(world, x, trained, settings.gate)
                     kept.write_text(json.dumps(done, indent=1))
                     print(f"{key}: {time.monotonic() - started:.0f} s, onset {done[key]['onset']:.3f}", flush=True)

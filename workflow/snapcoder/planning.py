@@ -14,7 +14,8 @@ import numpy as np
 import psutil
 
 from snapcoder.crosscoder.pools import STREAM_POOL_TOKENS
-from snapcoder.study.load import StudyError, read_study
+from snapcoder.study.controls import control_config, controls_of
+from snapcoder.study.load import StudyError, load_study, read_config, read_study
 from snapcoder.study.settings import step_settings
 from snapcoder.study.study import Study
 from snapcoder.study.sweep import SweepPoint, settings_at, sweep_points
@@ -40,9 +41,18 @@ def planned_settings(
             None,
             f"settings not compared: no file in config/ describes study {root.resolve().name!r}; give --configfile",
         )
-    study = _read(file)
+    whole = _read(file)
+    config = read_config(*_files(file))
+    derived = {
+        control.name: load_study(control_config(config, control))
+        for control in controls_of(whole.controls, layers=whole.activations.layers)
+    }
 
     def planned(core: Mapping[str, Any], place: str) -> str | None:
+        control = re.match(r"provenance/controls/([^/]+)/", place)
+        if control and control.group(1) not in derived:
+            return None
+        study = derived[control.group(1)] if control else whole
         layer, snapshot = (_wildcard(name, place) for name in ("block", "step"))
         if layer is not None and layer not in study.activations.layers:
             return None
@@ -69,9 +79,13 @@ def _wildcard(name: str, place: str) -> int | None:
     return int(found.group(1)) if found else None
 
 
-def _read(file: Path) -> Study:
+def _files(file: Path) -> list[Path]:
     files = [file] if file.resolve() == DEFAULT_CONFIG.resolve() else [DEFAULT_CONFIG, file]
-    return read_study(*[path for path in files if path.is_file() or path == file])
+    return [path for path in files if path.is_file() or path == file]
+
+
+def _read(file: Path) -> Study:
+    return read_study(*_files(file))
 
 
 def _config_of(name: str) -> Path | None:
@@ -110,7 +124,7 @@ def _jobs(configfile: Path | None) -> dict[str, int]:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise ValueError((done.stdout + done.stderr).strip().splitlines()[-1])
-    counts = re.findall(r"^([a-z_]+)\s+(\d+)\s*$", done.stdout + done.stderr, flags=re.MULTILINE)
+    counts = re.findall(r"^([a-z_0-9]+)\s+(\d+)\s*$", done.stdout + done.stderr, flags=re.MULTILINE)
     return {name: int(count) for name, count in counts if name not in ("total", "all")}
 
 

@@ -203,6 +203,19 @@ CATALOGUE: tuple[Figure, ...] = (
         part="sweep",
     ),
     Figure(
+        "controls",
+        "dictionary",
+        "What holds with one thing changed",
+        "Top left: classes of live features in the study and in each control, with Wilson 95% intervals. Top right: when "
+        "landmarks of training come in models of another seed or learning-rate warm-up; dotted: where the warm-ups end. "
+        "Bottom left: how well each feature is found again in dictionaries of other seeds; dashed, the 95th percentile of "
+        "the best match after turning the other dictionary at random. Bottom right: median cosine of directions to the "
+        "final ones, in the shared dictionary and in sparse autoencoders of single snapshots, and between the two. "
+        f"{_AXIS}",
+        ("control_statistics", "warmup_control", "seed_stability", "feature_stability", "sae_series_check"),
+        part="controls",
+    ),
+    Figure(
         "training",
         "dictionary",
         "Training of the language model",

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure as Canvas
 
 from snapcoder.figures import (
     complexity,
+    controls,
     dimensionality,
     pareto,
     phases,
@@ -38,6 +39,7 @@ DRAW: Mapping[str, Callable[[Mapping[str, pd.DataFrame]], Canvas]] = {
     "reconstruction": reconstruction.draw_reconstruction,
     "crosscoder_training": reconstruction.draw_crosscoder_training,
     "pareto": pareto.draw_pareto,
+    "controls": controls.draw_controls,
     "training": training.draw_training,
 }
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from snapcoder.report.finding import Finding, Verdict
+from snapcoder.report.findings_controls import control_findings
 from snapcoder.report.findings_dictionary import dictionary_findings
 from snapcoder.report.findings_directions import direction_findings
 from snapcoder.report.findings_features import feature_findings
@@ -29,7 +30,7 @@ _TABLES = (
     "recon_metrics", "crosscoder_training", "extension_metrics", "phase_metrics", "phase_segments", "ngram_entropy",
     "feature_timing", "feature_trajectory", "snapshots", "complexity", "direction_rotation", "rotation_summary",
     "dimensionality", "task_performance", "tasks", "ablation_curves", "attribution", "attribution_quality",
-    "sweep_metrics",
+    "sweep_metrics", "seed_stability", "feature_stability", "control_statistics", "warmup_control", "sae_series_check",
 )  # fmt: skip
 
 
@@ -43,6 +44,7 @@ def all_findings(tables: Mapping[str, pd.DataFrame]) -> list[Finding]:
         *_with_abilities(task_findings(given)),
         *dictionary_findings(given),
         *sweep_findings(given["sweep_metrics"]),
+        *control_findings(given),
     ]
     order = list(SECTIONS)
     return sorted(found, key=lambda finding: order.index(finding.section))

@@ -23,6 +23,7 @@ _READ = (
     "direction_rotation", "documents", "extension_metrics", "feature_examples", "feature_logits", "feature_timing",
     "feature_trajectory", "ngram_entropy", "phase_metrics", "phase_segments", "recon_metrics", "rotation_summary",
     "snapshots", "sweep_metrics", "task_performance", "tasks",
+    "seed_stability", "feature_stability", "control_statistics", "warmup_control", "sae_series_check",
 )  # fmt: skip
 _PER_CARD = ("feature_examples", "feature_logits")  # long; read for the features with a card only
 

@@ -39,6 +39,11 @@ def load_study(config: Mapping[str, Any]) -> Study:
 
 def read_study(*paths: str | Path) -> Study:
     """Read and validate YAML files, later ones winning key by key, as Snakemake merges configuration files."""
+    return load_study(read_config(*paths))
+
+
+def read_config(*paths: str | Path) -> dict[str, Any]:
+    """Read YAML files as one configuration, not yet validated; later files win key by key."""
     merged: dict[str, Any] = {}
     for path in paths:
         try:
@@ -50,7 +55,7 @@ def read_study(*paths: str | Path) -> Study:
         if not isinstance(content, dict):
             raise StudyError(f"{path}: expected keys and values, got {type(content).__name__}")
         merged = _merged(merged, content)
-    return load_study(merged)
+    return merged
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,6 +107,7 @@ def _impossible(study: Study) -> Iterable[str]:
     yield from _model_problems(study)
     yield from _size_problems(study)
     yield from _sweep_problems(study)
+    yield from _control_problems(study)
 
 
 def _name_problems(study: Study) -> Iterable[str]:
@@ -197,3 +203,22 @@ def _sweep_problems(study: Study) -> Iterable[str]:
     odd = sorted(set(sweep.baselines) - set(study.snapshots.steps))
     if odd:
         yield f"sweep.baselines: step {odd[0]} is no base snapshot; choose from snapshots.steps"
+
+
+def _control_problems(study: Study) -> Iterable[str]:
+    controls = study.controls
+    if controls.untrained == 1:
+        yield "controls.untrained: 1 model; a dictionary needs at least 2, or 0 for none"
+    if study.snapshots.source != "pretrain":
+        for key in ("model_seeds", "warmup_steps"):
+            if getattr(controls, key):
+                yield f"controls.{key}: only models that are trained here can be trained again; empty it or set snapshots.source to pretrain"
+    if study.crosscoder.seed in controls.crosscoder_seeds:
+        yield f"controls.crosscoder_seeds: {study.crosscoder.seed} is the study's own crosscoder.seed; remove it"
+    if study.pretrain.seed in controls.model_seeds:
+        yield f"controls.model_seeds: {study.pretrain.seed} is the study's own pretrain.seed; remove it"
+    for steps in controls.warmup_steps:
+        if steps == study.pretrain.warmup_steps:
+            yield f"controls.warmup_steps: {steps} is the study's own pretrain.warmup_steps; remove it"
+        if steps >= study.pretrain.steps:
+            yield f"controls.warmup_steps: {steps} is not below pretrain.steps {study.pretrain.steps}; shorten it"

@@ -7,6 +7,7 @@ import dataclasses
 from typing import Any
 
 from snapcoder.storage.hashing import canonical_json
+from snapcoder.study.controls import MODEL_KINDS, controls_of
 from snapcoder.study.study import Study
 from snapcoder.study.sweep import SweepPoint, settings_at
 
@@ -19,6 +20,9 @@ _SECTIONS: dict[str, tuple[str, ...]] = {
     "extension": ("crosscoder",),
     "sweep_point": ("crosscoder",),
     "sweep_sae": ("crosscoder",),
+    "sae_series": ("crosscoder",),
+    "sae_series_check": ("evolution",),
+    "seed_stability": ("evolution",),
     "trajectories": ("evolution",),
     "rotation": ("evolution",),
     "dimensionality": ("evolution",),
@@ -46,6 +50,7 @@ _UNUSED: dict[str, frozenset[str]] = {
     "crosscoder": frozenset({"extension"}),
     "sweep_point": frozenset({"extension", "preset", "gpus", "sharding"}),
     "sweep_sae": frozenset({"extension", "preset", "gpus", "sharding"}),
+    "sae_series": frozenset({"extension", "preset", "gpus", "sharding"}),
     "tasks": _CARRYING | {"files"},  # files reach the step as inputs
     "task_performance": _MAKING | (_CARRYING - {"bootstrap"}),
     "prompts": _MAKING | (_CARRYING - {"attribution_examples"}) | {"seed"},
@@ -84,13 +89,35 @@ def step_settings(
         chosen["layer"] = layer
     if snapshot is not None:
         chosen["step"] = snapshot
-    if step in ("pretrain", "snapshot"):
+    if step in ("pretrain", "snapshot", "untrained"):
         chosen["fixed_batch"] = study.snapshots.fixed_batch
     if step == "snapshot":
         chosen["folder"] = study.snapshots.local.pattern.replace("{step}", str(snapshot))
         chosen["tokens_per_step"] = study.snapshots.local.tokens_per_step
     if step == "integrity":
         chosen["added"] = sorted(study.snapshots.added)
-    if step in ("figures", "sweep_figure", "report", "landing"):
+    if step == "control_statistics":
+        chosen["controls"] = studies_compared(study)
+    if step == "seed_stability":
+        chosen["seeds"] = list(study.controls.crosscoder_seeds)
+    if step in ("figures", "sweep_figure", "controls_figure", "report", "landing"):
         chosen["study"] = study.study
     return canonical_json({**chosen, **more})
+
+
+def studies_compared(study: Study) -> list[dict[str, Any]]:
+    """Return name, kind, warm-up and whether it reads text with models of its own, of the study and of each control."""
+    pretrained = study.snapshots.source == "pretrain"
+    own = study.pretrain.warmup_steps if pretrained else study.snapshots.local.warmup_steps
+    compared = [{"name": "study", "kind": "study", "warmup_steps": own, "has_text": True}]
+    for control in controls_of(study.controls, layers=study.activations.layers):
+        warmup = control.changed.get("pretrain", {}).get("warmup_steps", own)
+        compared.append(
+            {
+                "name": control.name,
+                "kind": control.kind,
+                "warmup_steps": None if control.kind == "untrained" else warmup,
+                "has_text": control.kind in MODEL_KINDS,
+            }
+        )
+    return compared

@@ -11,6 +11,7 @@ from snapcoder.study.analysis import (
     ReportSettings,
     TaskSettings,
 )
+from snapcoder.study.controls import ControlSettings
 from snapcoder.study.corpus import CorpusSettings, NgramSettings
 from snapcoder.study.crosscoder import CrosscoderSettings
 from snapcoder.study.field import setting
@@ -30,6 +31,7 @@ class Study:
     activations: ActivationSettings = setting(ActivationSettings, "Which activations are cached.")
     crosscoder: CrosscoderSettings = setting(CrosscoderSettings, "The dictionary and its training.")
     sweep: SweepSettings = setting(SweepSettings, "Dictionaries of other sizes, sparsities, arms and seeds to compare.")
+    controls: ControlSettings = setting(ControlSettings, "The same pipeline with one thing changed, beside the study.")
     evolution: EvolutionSettings = setting(EvolutionSettings, "When a feature counts as present, alive, turned.")
     behaviour: BehaviourSettings = setting(BehaviourSettings, "Scoring the snapshots' own predictions.")
     phases: PhaseSettings = setting(PhaseSettings, "Cutting training into phases.")
