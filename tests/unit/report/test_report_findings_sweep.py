@@ -21,9 +21,13 @@ def planted(gaps):
     return pd.DataFrame(rows)
 
 
+def sharing(metrics):
+    return next(finding for finding in sweep_findings(metrics) if finding.key == "sharing")
+
+
 @pytest.mark.parametrize("gaps, verdict", [({0: 0.01, 64: -0.01}, "found"), ({0: 0.05, 64: -0.03}, "not_found")])
 def test_sharing_is_judged_by_its_worst_snapshot(gaps, verdict):
-    (finding,) = sweep_findings(planted(gaps))
+    finding = sharing(planted(gaps))
     assert finding.verdict == verdict
     assert [statistic.value for statistic in finding.statistics] == pytest.approx(
         [sum(gaps.values()) / 2, min(gaps.values()), max(gaps.values())]
@@ -34,9 +38,22 @@ def test_sharing_is_judged_by_its_worst_snapshot(gaps, verdict):
 
 def test_nothing_is_said_without_autoencoders_and_nothing_decided_without_equal_l0():
     metrics = planted({0: 0.0, 64: 0.0})
-    assert sweep_findings(metrics[metrics["kind"] == "crosscoder"]) == []
+    assert [finding.key for finding in sweep_findings(metrics[metrics["kind"] == "crosscoder"])] == ["dictionary_size"]
     assert sweep_findings(pd.DataFrame()) == []
     assert "sharing" not in {finding.key for finding in all_findings({})}
     apart = metrics.assign(l0=metrics["l0"].where(metrics["kind"] == "sae", 1000.0))
-    (finding,) = sweep_findings(apart)
-    assert finding.verdict == "undecidable"
+    assert sharing(apart).verdict == "undecidable"
+
+
+@pytest.mark.parametrize("gain, verdict", [(0.02, "found"), (-0.01, "not_found")])
+def test_sizes_are_compared_at_equal_l0(gain, verdict):
+    l0 = np.array([10.0, 20.0, 40.0])
+    pooled = [
+        {"arm": "batchtopk", "n_features": size, "sparsity": k, "seed": 0, "l0": at, "kind": "crosscoder", "snapshot": -1,
+         "step": np.nan, "ev": 0.5 + 0.1 * np.log(at) + more}
+        for size, more, shift in ((8, 0.0, 1.0), (16, gain, 1.02))
+        for k, at in enumerate(l0 * shift)
+    ]  # fmt: skip
+    (finding,) = sweep_findings(pd.DataFrame(pooled))
+    assert finding.verdict == verdict
+    assert finding.statistics[0].value == pytest.approx(gain, abs=1e-3)
