@@ -113,6 +113,12 @@ def read_dictionary(path: str | Path) -> Dictionary:
     )
 
 
+def read_threshold(path: str | Path) -> np.ndarray:
+    """Read the firing thresholds [feature] alone, without the weights of a dictionary that may be many gigabytes."""
+    with safe_open(path, framework="numpy") as file:
+        return file.get_tensor("threshold")
+
+
 def write_extension(path: str | Path, extension: Extension, provenance: Mapping[str, Any]) -> None:
     """Write an extension atomically."""
     tensors = {name: np.ascontiguousarray(getattr(extension, name), dtype=np.float32) for name in _EXTENSION}
