@@ -33,15 +33,18 @@ def onset_distribution(
 
     steps [snapshot]: ascending. Draws do not depend on the order of features.
     """
-    bins, tests = [], []
+    bins: list[pd.DataFrame] = []
+    tests: list[pd.DataFrame] = []
     for number, (onset_by, onsets) in enumerate(evidence.items()):
         for place, group in enumerate(GROUPS):
             generator = np.random.default_rng([settings.seed, number, place])
             chosen = onsets.group(group)
             censored = CensoredOnsets.of(onsets.lo[chosen], onsets.hi[chosen], steps)
-            key = {"layer": layer, "onset_by": onset_by, "group": group}
-            bins.append(_bins(censored, draws=settings.bootstrap, generator=generator).assign(**key))
-            tests.append(_tests(censored, draws=settings.null_draws, generator=generator).assign(**key))
+            for tables, table in (
+                (bins, _bins(censored, draws=settings.bootstrap, generator=generator)),
+                (tests, _tests(censored, draws=settings.null_draws, generator=generator)),
+            ):
+                tables.append(table.assign(layer=layer, onset_by=onset_by, group=group))
     return pd.concat(bins, ignore_index=True), pd.concat(tests, ignore_index=True)
 
 

@@ -220,7 +220,7 @@ def timing(
             "onset_alive_hi": _step(by_firing.hi),
             "onset_censoring": history.onset.censoring,
             "onset_alive_censoring": by_firing.censoring,
-            **_sigmoid_onsets(curves, ever, r2=sigmoid_r2),
+            **_sigmoid_onsets(curves, r2=sigmoid_r2),
             "peak_step": _step(np.where(ever, steps[curves.norm.argmax(axis=0)], np.nan)),
             "norm_max": curves.norm.max(axis=0),
             "lifetime_frac": history.present.mean(axis=0),
@@ -240,11 +240,13 @@ def timing(
     )
 
 
-def _sigmoid_onsets(curves: FeatureCurves, ever: np.ndarray, *, r2: float) -> dict[str, np.ndarray]:
+def _sigmoid_onsets(curves: FeatureCurves, *, r2: float) -> dict[str, np.ndarray]:
     """Return the columns onset_sigmoid, onset_sigmoid_se and onset_width; NaN where the fit is poor or undetermined."""
     place = log_steps(curves.steps)
-    largest = curves.norm.max(axis=0)
-    relative = np.divide(curves.norm, largest, out=np.zeros_like(curves.norm), where=(largest > 0) & ever).T
+    largest = np.where(
+        curves.alive.any(axis=0), curves.norm.max(axis=0), 0.0
+    )  # the norm of a dead feature is no evidence
+    relative = np.divide(curves.norm, largest, out=np.zeros_like(curves.norm), where=largest > 0).T
     rise = fit_rises(place, relative)  # [feature, snapshot]
     known = (rise.r2 >= r2) & (rise.midpoint >= place[0]) & (rise.midpoint <= place[-1]) & ~np.isnan(rise.midpoint_se)
     return {

@@ -3,7 +3,7 @@
 from snapcoder.evolution.timing import ROTATION_COLUMNS, TRAJECTORY_COLUMNS
 from snapcoder.evolution.timing import timing as time_features
 from snapcoder.job import Job
-from snapcoder.storage.dictionaries import read_threshold
+from snapcoder.storage.dictionaries import open_dictionary
 from snapcoder.storage.tables import read_table, write_table
 from snapcoder.study.analysis import EvolutionSettings
 from snapcoder.study.timing import TimingSettings
@@ -15,7 +15,7 @@ def timing(job: Job) -> None:
     table = time_features(
         read_table(job.path("trajectory"), columns=list(TRAJECTORY_COLUMNS)),
         read_table(job.path("rotation"), columns=list(ROTATION_COLUMNS)),
-        threshold=read_threshold(job.path("dictionary")),
+        threshold=open_dictionary(job.path("dictionary")).threshold,
         settings=job.section("evolution", EvolutionSettings),
         sigmoid_r2=job.section("timing", TimingSettings).sigmoid_r2,
     )

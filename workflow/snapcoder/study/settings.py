@@ -59,7 +59,7 @@ _UNUSED: dict[str, frozenset[str]] = {
     "attribution": _MAKING,
     "timing": _EVOLUTION_DRAWS | (_TIMING - {"sigmoid_r2"}),
     "onset_distribution": _TIMING - {"null_draws"},
-    "onset_sensitivity": _EVOLUTION_DRAWS | {"sigmoid_r2", "heldout_rows", "bootstrap"},
+    "onset_sensitivity": frozenset({"sigmoid_r2", "heldout_rows", "bootstrap"}),
     "heldout_snapshots": _TIMING - {"heldout_rows"},
 }
 """Keys of a section that a step does not read; left out, so that changing them does not rerun it."""
