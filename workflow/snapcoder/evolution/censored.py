@@ -104,9 +104,8 @@ def turnbull(covers: np.ndarray, count: np.ndarray, steps: np.ndarray, *, tolera
 def resolved(covers: np.ndarray) -> np.ndarray:
     """Return which bins the observations tell apart from all others, [bin]; the mass of the rest is shared out."""
     support = _support(covers)
-    columns, number, size = np.unique(covers.T, axis=0, return_inverse=True, return_counts=True)
-    del columns
-    return ~support | (size[number.ravel()] == 1) | ~covers.any(axis=0)
+    _, number, size = np.unique(covers.T, axis=0, return_inverse=True, return_counts=True)
+    return ~support | (size[number.ravel()] == 1)
 
 
 def _support(covers: np.ndarray) -> np.ndarray:

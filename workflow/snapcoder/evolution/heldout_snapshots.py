@@ -83,14 +83,16 @@ def heldout_snapshots(
     train: Callable[[int], np.ndarray],
     settings: TimingSettings,
 ) -> pd.DataFrame:
-    """Return the table heldout_snapshots, one row per inner base snapshot × method; empty below three snapshots.
+    """Return the table heldout_snapshots, one row per inner base snapshot × method.
+
+    Empty below three snapshots and without held-out rows.
 
     z [row, feature]: code of the held-out rows; doc [row]: their documents; heldout(step), train(step): raw activations
     of these rows and of training rows, float32 [row, model]. At most four decoders are in memory at a time.
     """
     rows = []
     draws = _document_draws(doc, settings)
-    for s in range(1, len(dictionary.steps) - 1):
+    for s in range(1, len(dictionary.steps) - 1) if z.shape[0] else ():
         step = dictionary.steps[s]
         target = heldout(step)
         active = 0.0
