@@ -143,8 +143,10 @@ def principal_components(train: np.ndarray, rows: np.ndarray, *, rank: int) -> n
 def _document_draws(doc: np.ndarray, settings: TimingSettings) -> tuple[np.ndarray, np.ndarray]:
     """Return each row's document number and how often every document is drawn, [draw, document]."""
     _, number = np.unique(doc, return_inverse=True)
-    n = int(number.max()) + 1 if len(number) else 0
-    counts = np.random.default_rng(settings.seed).multinomial(n, np.full(n, 1 / max(n, 1)), size=settings.bootstrap)
+    n = int(number.max(initial=-1)) + 1
+    if not n:
+        return number, np.empty((settings.bootstrap, 0))
+    counts = np.random.default_rng(settings.seed).multinomial(n, np.full(n, 1 / n), size=settings.bootstrap)
     return number, counts.astype(np.float64)
 
 

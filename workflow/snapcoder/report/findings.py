@@ -11,6 +11,7 @@ from snapcoder.report.findings_features import feature_findings
 from snapcoder.report.findings_phases import phase_findings
 from snapcoder.report.findings_sweep import sweep_findings
 from snapcoder.report.findings_tasks import task_findings
+from snapcoder.report.findings_timing import timing_findings
 
 SECTIONS: Mapping[str, str] = {
     "phases": "From n-gram statistics to features",
@@ -29,7 +30,8 @@ _TABLES = (
     "recon_metrics", "crosscoder_training", "extension_metrics", "phase_metrics", "phase_segments", "ngram_entropy",
     "feature_timing", "feature_trajectory", "snapshots", "complexity", "direction_rotation", "rotation_summary",
     "dimensionality", "task_performance", "tasks", "ablation_curves", "attribution", "attribution_quality",
-    "sweep_metrics",
+    "sweep_metrics", "onset_distribution", "onset_tests", "threshold_sensitivity", "snapshot_sensitivity",
+    "heldout_snapshots",
 )  # fmt: skip
 
 
@@ -39,6 +41,7 @@ def all_findings(tables: Mapping[str, pd.DataFrame]) -> list[Finding]:
     found = [
         *phase_findings(given),
         *feature_findings(given),
+        *timing_findings(given),
         *direction_findings(given),
         *_with_abilities(task_findings(given)),
         *dictionary_findings(given),
