@@ -1,16 +1,22 @@
 import numpy as np
+import pandas as pd
 import pytest
 
 from snapcoder.evolution.onset_distribution import OnsetEvidence, onset_distribution
 from snapcoder.report.finding import Finding
-from snapcoder.report.findings import all_findings
+from snapcoder.report.findings_timing import timing_findings
 from snapcoder.study.timing import TimingSettings
 
+READ = (
+    "feature_timing", "onset_distribution", "onset_tests", "threshold_sensitivity", "snapshot_sensitivity",
+    "heldout_snapshots",
+)  # fmt: skip
+NONE = pd.DataFrame()
 STEPS = np.array([2**power for power in range(11)])
 
 
 def findings(tables) -> dict[str, Finding]:
-    return {finding.key: finding for finding in all_findings(tables)}
+    return {finding.key: finding for finding in timing_findings({name: tables.get(name, NONE) for name in READ})}
 
 
 def changed(tables, name, **columns):

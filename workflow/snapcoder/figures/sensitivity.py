@@ -95,7 +95,8 @@ def draw_sensitivity(tables: Mapping[str, pd.DataFrame]) -> Figure:
     )
     rows = choices(thresholds, snapshots) if not (thresholds.empty and snapshots.empty) else pd.DataFrame()
     figure = Figure(figsize=(WIDTH, 3.6 + 0.27 * max(len(rows), 4)), layout="constrained")
-    upper, lower = figure.subfigures(2, 1, height_ratios=[1.2 + 0.27 * max(len(rows), 4), 2.8])
+    parts: np.ndarray = figure.subfigures(2, 1, squeeze=False, height_ratios=[1.2 + 0.27 * max(len(rows), 4), 2.8])
+    upper, lower = parts[:, 0]
     peaks, shares, agreement = upper.subplots(1, 3, sharey=True, width_ratios=[2.3, 1, 1.3])
     below = lower.subplots()
     if rows.empty or rows["median_onset"].isna().all():

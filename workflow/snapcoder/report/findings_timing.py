@@ -36,7 +36,7 @@ def _crowd(distribution: pd.DataFrame, tests: pd.DataFrame) -> Finding:
     bins, nulls = (_live(table, onset_by) for table in (distribution, tests))
     inside = bins[bins["decades"].notna()]
     n, n_dated = int(bins["n"].iloc[0]), float((inside["n"] * inside["mass"]).sum())
-    peak = nulls.set_index("null").loc["log_uniform"]
+    peak = nulls[nulls["null"] == "log_uniform"].iloc[0]
     if not n_dated >= FEW or nulls["p_holm"].isna().any():
         why = (
             f"{number(np.nan_to_num(n_dated), 0)} of {plural(n, 'live feature')} have an onset between two snapshots: "
@@ -202,7 +202,8 @@ def _threshold_onsets(table: pd.DataFrame, default: pd.Series, claim: str) -> Fi
 
 def _threshold_classes(table: pd.DataFrame, default: pd.Series, claim: str) -> Finding:
     name = "threshold_sensitivity"
-    low, high = table.loc[table["emergent_share"].idxmin()], table.loc[table["emergent_share"].idxmax()]
+    shares = table["emergent_share"].to_numpy(dtype=float)
+    low, high = table.iloc[int(shares.argmin())], table.iloc[int(shares.argmax())]
     alike = high["emergent_share"] <= ALIKE_SHARE * low["emergent_share"]
     sentence = (
         f"The study's own thresholds call {percent(default['emergent_share'])} of live features emergent. Over "
@@ -283,11 +284,12 @@ def _interpolation(table: pd.DataFrame) -> Finding:
     middle = median_interval(lost)
     verdict: Verdict = "found" if middle.high <= SMOOTH else "not_found" if middle.low > SMOOTH else "undecidable"
     wins = {other: int((ev["interpolated"] > ev[other]).sum()) for other in ("nearest", "endpoints", "pca")}
-    worst = lost.idxmax()
+    worst = int(lost.to_numpy().argmax())
+    at_worst = ev.iloc[worst]
     sentence = (
         f"Reconstructed with a decoder interpolated in log step between its neighbours', a snapshot loses a median of "
         f"{number(middle.value)} {between(middle.low, middle.high)} of explained variance against its own; most at "
-        f"{step(worst)} ({number(ev.loc[worst, 'interpolated'])} against {number(ev.loc[worst, 'own'])}). Interpolation beats "
+        f"{step(float(ev.index[worst]))} ({number(at_worst['interpolated'])} against {number(at_worst['own'])}). Interpolation beats "
         f"the nearer neighbour at {wins['nearest']} of {plural(len(ev), 'snapshot')}, a line from the first to the last at "
         f"{wins['endpoints']}, and as many principal components as features are active at {wins['pca']}."
     )
