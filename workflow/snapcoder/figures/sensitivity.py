@@ -110,18 +110,12 @@ def draw_sensitivity(tables: Mapping[str, pd.DataFrame]) -> Figure:
         plot_agreement(rows, agreement).set_title("Agreement")
         for ax in (shares, agreement):
             ax.tick_params(axis="y", length=0)
-        if thresholds.empty or snapshots.empty:
-            return _finish(heldout, below, figure)
         for ax in (peaks, shares, agreement):
             ax.axhline(len(thresholds) - 0.5, color=LIGHT, linewidth=1.2)
-    return _finish(heldout, below, figure)
-
-
-def _finish(heldout: pd.DataFrame, ax: Axes, figure: Figure) -> Figure:
     if heldout.empty:
-        not_found(ax, "no snapshot between others")
+        not_found(below, "no snapshot between others")
     else:
-        plot_heldout(heldout, ax).set_title("Snapshots reconstructed with the decoders of others")
+        plot_heldout(heldout, below).set_title("Snapshots reconstructed with the decoders of others")
     return figure
 
 
