@@ -119,3 +119,89 @@ rule timing:
         " --out table {output.table}"
         " --record {output.record} --settings {params.settings:q} --code {params.code} --threads {threads}"
         " --log {log}"
+
+
+rule onset_distribution:
+    input:
+        timing="<results>/tables/block{layer}/feature_timing.parquet",
+        trajectory="<results>/tables/block{layer}/feature_trajectory.parquet",
+    output:
+        distribution="<results>/tables/block{layer}/onset_distribution.parquet",
+        tests="<results>/tables/block{layer}/onset_tests.parquet",
+        record="<records>/onset_distribution.block{layer}.json",
+    log:
+        "<logs>/onset_distribution.block{layer}.log",
+    benchmark:
+        "<benchmarks>/onset_distribution.block{layer}.jsonl"
+    conda:
+        "../envs/snapcoder.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime="1h",
+    params:
+        settings=settings("onset_distribution"),
+        code=code("onset_distribution"),
+    shell:
+        "python -m snapcoder onset_distribution --in timing {input.timing} --in trajectory {input.trajectory}"
+        " --out distribution {output.distribution} --out tests {output.tests}"
+        " --record {output.record} --settings {params.settings:q} --code {params.code} --threads {threads}"
+        " --log {log}"
+
+
+rule onset_sensitivity:
+    input:
+        trajectory="<results>/tables/block{layer}/feature_trajectory.parquet",
+        rotation_summary="<results>/tables/block{layer}/rotation_summary.parquet",
+    output:
+        thresholds="<results>/tables/block{layer}/threshold_sensitivity.parquet",
+        snapshots="<results>/tables/block{layer}/snapshot_sensitivity.parquet",
+        record="<records>/onset_sensitivity.block{layer}.json",
+    log:
+        "<logs>/onset_sensitivity.block{layer}.log",
+    benchmark:
+        "<benchmarks>/onset_sensitivity.block{layer}.jsonl"
+    conda:
+        "../envs/snapcoder.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime="1h",
+    params:
+        settings=settings("onset_sensitivity"),
+        code=code("onset_sensitivity"),
+    shell:
+        "python -m snapcoder onset_sensitivity --in trajectory {input.trajectory}"
+        " --in rotation_summary {input.rotation_summary}"
+        " --out thresholds {output.thresholds} --out snapshots {output.snapshots}"
+        " --record {output.record} --settings {params.settings:q} --code {params.code} --threads {threads}"
+        " --log {log}"
+
+
+rule heldout_snapshots:
+    input:
+        dictionary="<results>/crosscoder/block{layer}/dictionary.safetensors",
+        codes="<results>/codes/block{layer}.h5",
+        caches=caches(BASE),
+    output:
+        table="<results>/tables/block{layer}/heldout_snapshots.parquet",
+        record="<records>/heldout_snapshots.block{layer}.json",
+    log:
+        "<logs>/heldout_snapshots.block{layer}.log",
+    benchmark:
+        "<benchmarks>/heldout_snapshots.block{layer}.jsonl"
+    conda:
+        "../envs/snapcoder.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime="1h",
+    params:
+        settings=settings("heldout_snapshots"),
+        code=code("heldout_snapshots"),
+    shell:
+        "python -m snapcoder heldout_snapshots --in dictionary {input.dictionary} --in codes {input.codes}"
+        " --in caches {input.caches}"
+        " --out table {output.table}"
+        " --record {output.record} --settings {params.settings:q} --code {params.code} --threads {threads}"
+        " --log {log}"

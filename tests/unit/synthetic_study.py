@@ -10,7 +10,12 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
+from snapcoder.evolution.curves import FeatureCurves
+from snapcoder.evolution.onset_distribution import OnsetEvidence, onset_distribution
+from snapcoder.evolution.sensitivity import snapshot_sensitivity, threshold_sensitivity
 from snapcoder.storage.tables import TableSchema
+from snapcoder.study.analysis import EvolutionSettings
+from snapcoder.study.timing import TimingSettings
 from snapcoder.tables.catalogue import TABLES
 
 STEPS = (0, 4, 16, 64, 128, 256, 512, 1024, 1408, 2000)
@@ -43,11 +48,13 @@ def synthetic_tables(seed: int = 0) -> dict[str, pd.DataFrame]:
     """Return the tables by name, each conforming to its declared schema."""
     rng = np.random.default_rng(seed)
     history = _history(rng)
+    directions = _directions(rng)
     made = {
         **_common(rng),
         **_dictionary(rng),
         **history,
-        **_directions(rng),
+        **directions,
+        **_onsets(history, directions["rotation_summary"]),
         **_phases(rng),
         **_tasks(rng),
         **_meaning(rng, history["feature_timing"]),
@@ -177,12 +184,45 @@ def _history(rng) -> dict[str, pd.DataFrame]:
         timing.append(
             {"feature": feature, "class": kind, "onset_lo": STEPS[first - 1] if first else np.nan, "onset_hi": STEPS[first],
              "onset_alive_lo": np.nan, "onset_alive_hi": STEPS[first], "onset_censoring": "interval" if first else "left",
+             "onset_alive_censoring": "left", "onset_sigmoid": places[first] if first else np.nan,
+             "onset_sigmoid_se": 0.05 if first else np.nan, "onset_width": 0.7 + 0.2 * rng.random() if first else np.nan,
              "peak_step": np.nan if kind == "dead" else STEPS[int(norm_rel.argmax())], "norm_max": level.max(),
              "lifetime_frac": present.mean(), "lifetime_logstep": places[-1] - places[first], "turn_step": 128,
              "cos_first_final": 0.2, "rate_mean": rate.mean(), "rate_final": rate[-1], "act_mean": 1.0, "act_max": 5.0,
              "threshold": 0.4, "participation": 6.0}
         )  # fmt: skip
     return {"feature_trajectory": pd.DataFrame(rows), "feature_timing": pd.DataFrame(timing)}
+
+
+def _onsets(history, rotation) -> dict[str, pd.DataFrame]:
+    """Computed from the history; decoders are smooth late in training and not around step 16."""
+    settings, evolution = TimingSettings(null_draws=200, bootstrap=40), EvolutionSettings()
+    timing, curves = history["feature_timing"], FeatureCurves.of(history["feature_trajectory"])
+    evidence = {
+        onset_by: OnsetEvidence(
+            *(timing[f"{prefix}_{end}"].to_numpy(float) for end in ("lo", "hi")), timing["class"].to_numpy()
+        )
+        for onset_by, prefix in (("norm", "onset"), ("firing", "onset_alive"))
+    }
+    distribution, tests = onset_distribution(evidence, curves.steps, settings=settings, layer=LAYER)
+    base = [s for s in STEPS if s not in ADDED]
+    heldout = [
+        {"step": step, "method": method, "step_before": before, "step_after": after, "ev": ev - lost,
+         "ev_ci_lo": ev - lost - 0.01, "ev_ci_hi": ev - lost + 0.01, "l0": 20.0, "n_rows": 500}
+        for before, step, after in zip(base[:-2], base[1:-1], base[2:], strict=True)
+        for ev in (0.96,)
+        for method, lost in (("own", 0.0), ("interpolated", 0.3 if step <= 16 else 0.02), ("nearest", 0.32),
+                             ("endpoints", 0.5), ("blind", 0.6), ("pca", 0.2))
+    ]  # fmt: skip
+    return {
+        "onset_distribution": distribution,
+        "onset_tests": tests,
+        "threshold_sensitivity": threshold_sensitivity(curves, evolution=evolution, settings=settings, layer=LAYER),
+        "snapshot_sensitivity": snapshot_sensitivity(
+            curves, rotation, evolution=evolution, settings=settings, layer=LAYER
+        ),
+        "heldout_snapshots": pd.DataFrame(heldout),
+    }
 
 
 def _directions(rng) -> dict[str, pd.DataFrame]:

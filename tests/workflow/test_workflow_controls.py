@@ -89,7 +89,8 @@ def test_finished_controls_are_valid_tables_a_figure_and_clean_records(finished,
     assert planned(finished) == {}
     for name in MADE:
         table = pq.read_table(finished.results / f"tables/block0/{name}.parquet")
-        assert TABLES[name].problems(table) == [] and table.num_rows, name
+        assert TABLES[name].problems(table) == [], name
+        assert table.num_rows, name
     assert (finished.results / "figures/block0/controls.png").stat().st_size > 10_000
     monkeypatch.chdir(finished.folder)
     planned_by, _ = planned_settings(finished.results, None)

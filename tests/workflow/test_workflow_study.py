@@ -22,6 +22,7 @@ pytestmark = pytest.mark.study
 AFTER_CROSSCODER = {
     "codes", "trajectories", "rotation", "dimensionality", "timing", "attribution", "attribution_tables",
     "phase_metrics", "phase_segments", "examples", "complexity", "logits", "figures", "report", "landing",
+    "onset_distribution", "onset_sensitivity", "heldout_snapshots",
 }  # fmt: skip
 BATCH = "python -m snapcoder.launch --configfile config/config.yaml --cores 2"
 
@@ -115,7 +116,8 @@ def test_adding_a_snapshot_runs_its_own_jobs_and_the_aggregates_only(study):
     for rule in ("activations", "prompts", "attribution", "extension"):
         assert plan[rule] == ["layer=0, step=24", "layer=0, step=8"]
     assert plan["behaviour"] == ["step=24", "step=8"]
-    assert not {"corpus", "ngrams", "pretrain", "crosscoder", "codes", "tasks", "complexity"} & set(plan)
+    untouched = {"corpus", "ngrams", "pretrain", "crosscoder", "codes", "tasks", "complexity", "heldout_snapshots"}
+    assert not untouched & set(plan)
     run(study)
     after = content(study)
     untouched = ("corpus/", "snapshots/", "activations/", "crosscoder/", "codes/", "prompts/", "tasks/")
@@ -154,15 +156,20 @@ def test_swapping_two_settings_is_noticed(study):
 def test_a_setting_reruns_what_it_reaches(study):
     study.configure(evolution={"alpha": 0.4})
     plan = study.plan()
-    assert "timing" in plan
-    assert not {"crosscoder", "codes", "activations", "behaviour", "prompts"} & set(plan)
+    assert {"timing", "onset_distribution", "onset_sensitivity"} <= set(plan)
+    assert not {"heldout_snapshots", "crosscoder", "codes", "activations", "behaviour", "prompts"} & set(plan)
 
 
 @pytest.mark.parametrize(
     "module, edited, reached, spared",
     [
         ("figures/style.py", "\n_UNUSED_NUMBER = 1\n", {"figures"}, {"report_never", "timing", "crosscoder"}),
-        ("evolution/timing.py", "\n_UNUSED_NUMBER = 1\n", {"timing"}, {"crosscoder", "trajectories", "rotation"}),
+        (
+            "evolution/timing.py",
+            "\n_UNUSED_NUMBER = 1\n",
+            {"timing", "onset_sensitivity"},
+            {"crosscoder", "trajectories", "rotation", "heldout_snapshots"},
+        ),
         ("crosscoder/losses.py", "\n_UNUSED_NUMBER = 1\n", {"crosscoder"}, {"activations", "behaviour", "pretrain"}),
         ("evolution/timing.py", "\n# a comment\n", set(), {"timing", "report"}),
     ],

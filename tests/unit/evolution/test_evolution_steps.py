@@ -10,6 +10,9 @@ from planted_features import ONSETS, STEPS, planted
 from snapcoder.job import Job
 from snapcoder.phases.predictions import UNITS
 from snapcoder.steps.dimensionality import dimensionality
+from snapcoder.steps.heldout_snapshots import heldout_snapshots, read_some, spread
+from snapcoder.steps.onset_distribution import onset_distribution
+from snapcoder.steps.onset_sensitivity import onset_sensitivity
 from snapcoder.steps.phase_metrics import phase_metrics
 from snapcoder.steps.phase_segments import phase_segments
 from snapcoder.steps.rotation import rotation
@@ -21,6 +24,7 @@ from snapcoder.storage.dictionaries import write_dictionary
 from snapcoder.storage.hashing import file_sha256
 from snapcoder.storage.tables import read_table
 from snapcoder.study.analysis import EvolutionSettings, PhaseSettings
+from snapcoder.study.timing import TimingSettings
 
 
 def row_table(n, first_token=0):
@@ -50,7 +54,11 @@ def write_study(folder, rows=None):
 
 def run_evolution(folder, out, caches):
     out.mkdir()
-    options = {"evolution": dataclasses.asdict(EvolutionSettings()), "layer": 2}
+    options = {
+        "evolution": dataclasses.asdict(EvolutionSettings()),
+        "timing": dataclasses.asdict(TimingSettings(null_draws=100, bootstrap=20, heldout_rows=200)),
+        "layer": 2,
+    }
     dictionary, table = folder / "dictionary.safetensors", out / "feature_trajectory.parquet"
     shared = {"dictionary": dictionary, "trajectory": table, "caches": caches}
     inputs = {"dictionary": dictionary, "codes": folder / "codes.h5", "caches": caches}
@@ -60,6 +68,14 @@ def run_evolution(folder, out, caches):
     dimensionality(job("dimensionality", shared, {"table": out / "dimensionality.parquet"}, **options))
     inputs = {"dictionary": dictionary, "trajectory": table, "rotation": turns["rotation"]}
     timing(job("timing", inputs, {"table": out / "feature_timing.parquet"}, **options))
+    inputs = {"timing": out / "feature_timing.parquet", "trajectory": table}
+    made = {"distribution": out / "onset_distribution.parquet", "tests": out / "onset_tests.parquet"}
+    onset_distribution(job("onset_distribution", inputs, made, **options))
+    inputs = {"trajectory": table, "rotation_summary": turns["summary"]}
+    made = {"thresholds": out / "threshold_sensitivity.parquet", "snapshots": out / "snapshot_sensitivity.parquet"}
+    onset_sensitivity(job("onset_sensitivity", inputs, made, **options))
+    inputs = {"dictionary": dictionary, "codes": folder / "codes.h5", "caches": caches}
+    heldout_snapshots(job("heldout_snapshots", inputs, {"table": out / "heldout_snapshots.parquet"}, **options))
 
 
 @pytest.fixture(scope="module")
@@ -74,11 +90,51 @@ def test_the_steps_recover_planted_onsets_from_files(study):
     folder, _ = study
     table = read_table(folder / "tables/feature_timing.parquet")
     assert list(table["onset_hi"]) == [STEPS[onset] for onset in ONSETS]
+    own = read_table(folder / "tables/heldout_snapshots.parquet").query("method == 'own'")
+    assert list(own["step"]) == list(STEPS[1:-1])
+    assert (own["ev"] > 0.9).all()
     assert read_table(folder / "tables/rotation_summary.parquet")["cka"].between(0, 1.0001).all()
     rates = read_table(folder / "tables/dimensionality.parquet")
     assert (rates["total_dim_rate"] <= 1).all()
     assert (rates["pr_act_ci_lo"] < rates["pr_act"]).all()
     assert (rates["pr_act"] < rates["pr_act_ci_hi"]).all()
+
+
+def test_the_distribution_counts_planted_onsets_and_takes_combined_evidence_when_there_is_some(study, tmp_path):
+    folder, _ = study
+    table = read_table(folder / "tables/onset_distribution.parquet")
+    live = table[(table["onset_by"] == "norm") & (table["group"] == "live")].set_index("bin")
+    np.testing.assert_allclose(live["n"] * live["mass"], np.bincount(ONSETS, minlength=len(STEPS) + 1))
+    assert set(table["onset_by"]) == {"norm", "firing"}
+    inputs = {
+        "timing": folder / "tables/feature_timing.parquet",
+        "trajectory": folder / "tables/feature_trajectory.parquet",
+        "onsets": write_parquet(
+            tmp_path / "feature_onsets.parquet", **{"onset_lo": [4.0, np.nan], "onset_hi": [64.0, np.nan], "class": "emergent"}
+        ),
+    }  # fmt: skip
+    made = {name: tmp_path / f"{name}.parquet" for name in ("distribution", "tests")}
+    options = {"timing": dataclasses.asdict(TimingSettings(null_draws=100, bootstrap=20)), "layer": 2}
+    onset_distribution(job("onset_distribution", inputs, made, **options))
+    combined = read_table(made["distribution"]).query("onset_by == 'combined' and group == 'live'")
+    assert combined["n"].eq(2).all()
+    assert combined.loc[combined["step_hi"].isin([16, 64]), "mass"].sum() == pytest.approx(1)
+
+
+def test_held_out_rows_are_the_rows_asked_for(study):
+    _, caches = study
+    whole = read_some(caches[1], np.arange(1000))
+    rows = spread(np.arange(500, 1000), 100)
+    assert len(rows) == 100
+    assert rows[0] == 500
+    assert rows[-1] == 999
+    np.testing.assert_array_equal(read_some(caches[1], rows), whole[rows])
+
+
+def test_of_a_long_cache_few_blocks_are_read():
+    rows = spread(np.arange(1_000_000), 4096)
+    assert len(np.unique(rows // 4096)) == 16
+    assert len(rows) == 4096
 
 
 def test_running_again_gives_the_same_bytes(study, tmp_path):

@@ -167,7 +167,9 @@ def planted_timing():
     decoders = decoders_of(dictionary)
     trajectory = trajectories(decoders, z, blocks=blocks_of(raw), added_codes={}, rate_floor=1e-4)
     turns, _ = rotation(decoders, alive=alive_matrix(trajectory, STEPS), cka=np.eye(len(STEPS)))
-    return timing(trajectory, turns, threshold=dictionary.threshold, settings=EvolutionSettings(baseline_step=4))
+    return timing(
+        trajectory, turns, threshold=dictionary.threshold, settings=EvolutionSettings(baseline_step=4), sigmoid_r2=0.8
+    )
 
 
 def test_planted_onsets_are_recovered_by_norm_and_by_firing(planted_timing):
@@ -200,9 +202,10 @@ def test_dead_features_have_no_onset_and_no_peak():
     decoders = decoders_of(silent)
     trajectory = trajectories(decoders, z, blocks=blocks_of(raw), added_codes={}, rate_floor=1e-4)
     turns, summary = rotation(decoders, alive=alive_matrix(trajectory, STEPS), cka=np.eye(len(STEPS)))
-    table = timing(trajectory, turns, threshold=silent.threshold, settings=EvolutionSettings())
+    table = timing(trajectory, turns, threshold=silent.threshold, settings=EvolutionSettings(), sigmoid_r2=0.8)
     assert (table["class"] == "dead").all()
     assert table[["onset_hi", "onset_alive_hi", "peak_step", "turn_step", "act_max"]].isna().all().all()
+    assert table[["onset_sigmoid", "onset_sigmoid_se", "onset_width"]].isna().all().all()
     assert (table["onset_censoring"] == "right").all()
     assert (table["lifetime_frac"] == 0).all()
     assert summary["cos_median"].isna().all()

@@ -88,16 +88,6 @@ def test_an_unsupported_boundary_is_undecidable(study_tables):
     assert findings(weak)["boundary_ngram"].verdict == "undecidable"
 
 
-def test_onsets_at_a_constant_rate_do_not_crowd(study_tables):
-    steps = np.array([2**power for power in range(11)])
-    timing = study_tables["feature_timing"].iloc[:50].copy()
-    timing["class"], timing["onset_censoring"] = "emergent", "interval"
-    timing["onset_hi"] = np.repeat(steps[1:], 5)
-    timing["onset_lo"] = np.repeat(steps[:-1], 5)
-    snapshots = pd.DataFrame({"step": steps})
-    assert findings({"feature_timing": timing, "snapshots": snapshots})["onsets"].verdict == "not_found"
-
-
 def test_planted_complexity_is_found_with_its_n_and_p(study_tables):
     timing = study_tables["feature_timing"]
     onset = timing.set_index("feature")["onset_hi"]

@@ -17,11 +17,15 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from snapcoder.evolution.curves import FeatureCurves, arrange
 from snapcoder.evolution.log_steps import log_steps
+from snapcoder.evolution.sigmoid import fit_rises
 from snapcoder.study.analysis import EvolutionSettings
 
 STABLE_COS, STABLE_NORM = 0.95, 0.2  # settled: cosine to the final direction, relative distance to the final norm
 CLASSES = ("dead", "dense", "flat", "transient", "initialization", "emergent")
+TRAJECTORY_COLUMNS = ("layer", "feature", "step", "norm", "rate", "alive", "mean_active", "max_f")
+ROTATION_COLUMNS = ("feature", "kind", "step_a", "cos", "angle_deg", "both_alive")
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,15 @@ class Onset:
     lo: np.ndarray
     hi: np.ndarray
     censoring: np.ndarray
+
+
+@dataclass(frozen=True)
+class NormHistory:
+    """What the norm rule says: present [snapshot, feature], and onset and class of each feature."""
+
+    present: np.ndarray
+    onset: Onset
+    classes: np.ndarray
 
 
 def presence_by_norm(norms: np.ndarray, *, alpha: float) -> np.ndarray:
@@ -118,6 +131,8 @@ def fastest_turn(angle: np.ndarray, both_alive: np.ndarray, steps: np.ndarray) -
     more. One interval alone would favour short ones: decoders of neighbouring snapshots differ by their estimation
     noise however close they are. angle (degrees), both_alive: [interval, feature] between adjacent snapshots.
     """
+    if not len(angle):
+        return np.full(angle.shape[1], np.nan)
     usable = both_alive & ~np.isnan(angle)
     known = np.where(usable, angle, 0.0)
     decades = np.diff(log_steps(steps))
@@ -148,65 +163,97 @@ def classify(
     return np.select(rules, CLASSES[:-1], default=CLASSES[-1])
 
 
-def timing(
-    trajectory: pd.DataFrame, rotation: pd.DataFrame, *, threshold: np.ndarray, settings: EvolutionSettings
-) -> pd.DataFrame:
-    """Return the feature_timing table, one row per feature.
+def norm_history(curves: FeatureCurves, settings: EvolutionSettings) -> NormHistory:
+    """Return presence, onset and class of every feature by the norm rule; a feature that is never alive is absent."""
+    present = presence_by_norm(curves.norm, alpha=settings.alpha) & curves.alive.any(axis=0)
+    return NormHistory(
+        present=present,
+        onset=onset(present, curves.steps, consecutive=settings.consecutive),
+        classes=classify(curves.norm, curves.rate, curves.alive, present, settings),
+    )
 
-    trajectory, rotation: the tables feature_trajectory and direction_rotation; threshold [feature]: the dictionary's.
-    """
-    trajectory = trajectory.sort_values(["step", "feature"])
-    steps = np.sort(trajectory["step"].unique())
-    features = np.sort(trajectory["feature"].unique())
-    curves = {
-        name: trajectory[name].to_numpy().reshape(len(steps), -1)  # [snapshot, feature]
-        for name in ("norm", "rate", "alive", "mean_active", "max_f")
-    }
-    norms, rates, alive = curves["norm"].astype(np.float64), curves["rate"].astype(np.float64), curves["alive"]
-    ever = alive.any(axis=0)
-    present = presence_by_norm(norms, alpha=settings.alpha) & ever
-    by_norm = onset(present, steps, consecutive=settings.consecutive)
-    firing = presence_by_firing(
-        rates,
-        steps,
+
+def firing_onset(curves: FeatureCurves, settings: EvolutionSettings) -> Onset:
+    """Return the onset of every feature by the firing rule."""
+    present = presence_by_firing(
+        curves.rate,
+        curves.steps,
         baseline_step=settings.baseline_step,
         rate_floor=settings.rate_floor,
         consecutive=settings.consecutive,
     )
-    by_firing = onset(firing, steps, consecutive=settings.consecutive)
-    offset_lo, offset_hi = offset(present, steps)
-    cos_final, angle, both_alive = _rotation_curves(rotation, len(features), len(steps))
+    return onset(present, curves.steps, consecutive=settings.consecutive)
+
+
+def timing(
+    trajectory: pd.DataFrame,
+    rotation: pd.DataFrame,
+    *,
+    threshold: np.ndarray,
+    settings: EvolutionSettings,
+    sigmoid_r2: float,
+) -> pd.DataFrame:
+    """Return the feature_timing table, one row per feature.
+
+    trajectory, rotation: the columns `TRAJECTORY_COLUMNS` and `ROTATION_COLUMNS` of the tables feature_trajectory and
+    direction_rotation; threshold [feature]: the dictionary's; sigmoid_r2: smallest R² of a sigmoid that is reported.
+    """
+    curves = FeatureCurves.of(trajectory)
+    _, _, (mean_active, max_f) = arrange(trajectory, ("mean_active", "max_f"))
+    steps, alive = curves.steps, curves.alive
+    ever = alive.any(axis=0)
+    history, by_firing = norm_history(curves, settings), firing_onset(curves, settings)
+    offset_lo, offset_hi = offset(history.present, steps)
+    cos_final, angle, both_alive = _rotation_curves(rotation, len(curves.features), len(steps))
     first_alive = alive.argmax(axis=0)
     shows_turn = ever & alive[-1] & (first_alive < len(steps) - 1)
-    busiest = rates.argmax(axis=0)
-    column = np.arange(len(features))
+    busiest = curves.rate.argmax(axis=0)
+    column = np.arange(len(curves.features))
     return pd.DataFrame(
         {
             "layer": int(trajectory["layer"].iloc[0]),
-            "feature": features,
-            "class": classify(norms, rates, alive, present, settings),
-            "onset_lo": _step(by_norm.lo),
-            "onset_hi": _step(by_norm.hi),
+            "feature": curves.features,
+            "class": history.classes,
+            "onset_lo": _step(history.onset.lo),
+            "onset_hi": _step(history.onset.hi),
             "onset_alive_lo": _step(by_firing.lo),
             "onset_alive_hi": _step(by_firing.hi),
-            "onset_censoring": by_norm.censoring,
-            "peak_step": _step(np.where(ever, steps[norms.argmax(axis=0)], np.nan)),
-            "norm_max": norms.max(axis=0),
-            "lifetime_frac": present.mean(axis=0),
-            "lifetime_logstep": lifetime_decades(present, steps),
+            "onset_censoring": history.onset.censoring,
+            "onset_alive_censoring": by_firing.censoring,
+            **_sigmoid_onsets(curves, r2=sigmoid_r2),
+            "peak_step": _step(np.where(ever, steps[curves.norm.argmax(axis=0)], np.nan)),
+            "norm_max": curves.norm.max(axis=0),
+            "lifetime_frac": history.present.mean(axis=0),
+            "lifetime_logstep": lifetime_decades(history.present, steps),
             "offset_lo": _step(offset_lo),
             "offset_step": _step(offset_hi),
-            "stabilised_step": _step(stabilised(norms, cos_final, alive, steps)),
+            "stabilised_step": _step(stabilised(curves.norm, cos_final, alive, steps)),
             "turn_step": _step(fastest_turn(angle, both_alive, steps)),
             "cos_first_final": np.where(shows_turn, cos_final[first_alive, column], np.nan),
-            "rate_mean": rates.mean(axis=0),
-            "rate_final": rates[-1],
-            "act_mean": curves["mean_active"][busiest, column],
-            "act_max": np.fmax.reduce(curves["max_f"], axis=0),
+            "rate_mean": curves.rate.mean(axis=0),
+            "rate_final": curves.rate[-1],
+            "act_mean": mean_active[busiest, column],
+            "act_max": np.fmax.reduce(max_f, axis=0),
             "threshold": threshold,
-            "participation": _participation(norms),
+            "participation": _participation(curves.norm),
         }
     )
+
+
+def _sigmoid_onsets(curves: FeatureCurves, *, r2: float) -> dict[str, np.ndarray]:
+    """Return the columns onset_sigmoid, onset_sigmoid_se and onset_width; NaN where the fit is poor or undetermined."""
+    place = log_steps(curves.steps)
+    largest = np.where(
+        curves.alive.any(axis=0), curves.norm.max(axis=0), 0.0
+    )  # the norm of a dead feature is no evidence
+    relative = np.divide(curves.norm, largest, out=np.zeros_like(curves.norm), where=largest > 0).T
+    rise = fit_rises(place, relative)  # [feature, snapshot]
+    known = (rise.r2 >= r2) & (rise.midpoint >= place[0]) & (rise.midpoint <= place[-1]) & ~np.isnan(rise.midpoint_se)
+    return {
+        "onset_sigmoid": np.where(known, rise.midpoint, np.nan),
+        "onset_sigmoid_se": np.where(known, rise.midpoint_se, np.nan),
+        "onset_width": np.where(known, rise.width, np.nan),
+    }
 
 
 def _participation(norms: np.ndarray) -> np.ndarray:
@@ -218,16 +265,13 @@ def _rotation_curves(
     rotation: pd.DataFrame, n_features: int, n_snapshots: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return cos to final [snapshot, feature], and angle and both_alive of adjacent pairs [interval, feature]."""
-    rotation = rotation.sort_values(["kind", "step_a", "feature"])
     shape = (n_snapshots - 1, n_features)
-    adjacent, to_final = rotation[rotation["kind"] == "adjacent"], rotation[rotation["kind"] == "to_final"]
+    kind = rotation["kind"].to_numpy()
+    _, _, (angle, both_alive) = arrange(rotation[kind == "adjacent"], ("angle_deg", "both_alive"), step="step_a")
+    _, _, (cos,) = arrange(rotation[kind == "to_final"], ("cos",), step="step_a")
     cos_final = np.ones((n_snapshots, n_features))
-    cos_final[:-1] = to_final["cos"].to_numpy().reshape(shape)
-    return (
-        cos_final,
-        adjacent["angle_deg"].to_numpy().astype(np.float64).reshape(shape),
-        adjacent["both_alive"].to_numpy().reshape(shape),
-    )
+    cos_final[:-1] = cos.reshape(shape)
+    return cos_final, angle.astype(np.float64).reshape(shape), both_alive.astype(bool).reshape(shape)
 
 
 def _step(values: np.ndarray) -> pd.arrays.IntegerArray:

@@ -52,12 +52,28 @@ CATALOGUE: tuple[Figure, ...] = (
         "onset_histogram",
         "features",
         "When features appear",
-        "Onset by norm: the first of several consecutive snapshots with a decoder norm of at least α of the feature's"
-        " own maximum. It is known only up to the interval between two snapshots, which bars span. Below: onsets "
-        "divided by the width of the interval, in decades of steps (left) or in hundreds of steps (right), with exact"
-        " Poisson 95% intervals; dotted: the same number of onsets at a constant rate along that axis. Wide intervals"
-        f" collect more onsets: read rates beside counts. {_AXIS}",
-        ("feature_timing", "snapshots"),
+        "Above: onsets by norm, the first of several consecutive snapshots with a decoder norm of at least α of the "
+        "feature's own maximum; known only up to the interval between two snapshots, which bars span. Below: the "
+        "censored distribution of onsets of all live features (Turnbull's estimate) by each kind of evidence, times "
+        "the number of features and divided by the width of the interval, in decades of steps (left) or in hundreds of "
+        "steps (right); grey: bootstrap 95% interval over features of the first kind. Dotted: as many onsets at a "
+        "constant rate along this axis; dashed: a constant chance of every feature still to come. Wide intervals "
+        f"collect more onsets: read rates beside counts. {_AXIS}",
+        ("feature_timing", "snapshots", "onset_distribution"),
+    ),
+    Figure(
+        "sensitivity",
+        "features",
+        "What onsets depend on",
+        "Above: onsets by norm computed again with other thresholds (present: norm at least α of its own maximum; an "
+        "onset: m snapshots in a row) and from every second or third snapshot, with the first and the last; the study's "
+        "own choice in red. Bars: the interval of the strongest excess over a constant rate per decade; points: median "
+        "onset. Same class: share of live features; rank correlation: over features dated by both. Below: explained "
+        "variance of raw activations on held-out rows when a snapshot's decoder is replaced, the code being the same: by "
+        "the line in log step between its neighbours' decoders, by the nearer neighbour's, by the line between the first "
+        "and the last snapshot's, or by as many principal components of its own activations as features are active. Center "
+        f"and scale are the snapshot's own. {_BANDS} {_AXIS}",
+        ("threshold_sensitivity", "snapshot_sensitivity", "heldout_snapshots", "onset_distribution"),
     ),
     Figure(
         "lifetime_histogram",

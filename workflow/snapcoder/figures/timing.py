@@ -9,9 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from snapcoder.figures.axes import Scale, place, step_axis
-from snapcoder.figures.style import BLACK, CLASS_COLOURS, GREY, SMALL, new_figure, not_found
+from snapcoder.figures.style import BLACK, BLUE, CLASS_COLOURS, GREY, SMALL, VERMILION, new_figure, not_found
 from snapcoder.figures.summary import onset_bins
 
+_EVIDENCE_COLOURS = {"combined": BLACK, "norm": VERMILION, "firing": BLUE}  # the first there is gets the band
 _LIVE = ("initialization", "emergent", "transient", "flat", "dense")
 
 
@@ -39,35 +40,39 @@ def plot_onset_counts(timing: pd.DataFrame, steps: list[int], ax: Axes, *, scale
     return step_axis(ax, steps, scale=scale, label=False)
 
 
-def plot_onset_rate(timing: pd.DataFrame, steps: list[int], ax: Axes, *, scale: Scale) -> Axes:
-    """Draw onsets per decade of steps (log axis) or per 100 steps (linear), with 95% Poisson intervals.
+def plot_onset_rate(distribution: pd.DataFrame, ax: Axes, *, scale: Scale) -> Axes:
+    """Draw onsets per decade of steps (log axis) or per 100 steps (linear), by every kind of evidence there is.
 
-    The dotted line is what the same number of onsets would give at a constant rate along this axis.
+    The band is the bootstrap interval of the first kind; dotted and dashed, what two nulls expect along this axis.
     """
-    bins = onset_bins(timing, steps)
-    edges = place(steps, scale)
-    unit = bins["decades"] if scale == "log" else bins["steps"] / 100
-    rescale = bins["decades"] / unit
-    ax.stairs(bins["count"] / unit, edges, color=BLACK, linewidth=1.6)
-    for left, right, low, high in zip(
-        edges[:-1], edges[1:], bins["rate_lo"] * rescale, bins["rate_hi"] * rescale, strict=True
-    ):
-        ax.fill_between([left, right], low, high, color=GREY, alpha=0.22, linewidth=0)
-    constant = bins["count"].sum() / unit.sum()
-    ax.axhline(constant, color=GREY, linestyle=":", linewidth=1.4)
-    ax.annotate(
-        "constant rate", (1, constant), xycoords=("axes fraction", "data"), ha="right", va="bottom",
-        xytext=(-3, 2), textcoords="offset points", color="#555555", fontsize=SMALL,
-    )  # fmt: skip
-    top = float((bins["count"] / unit).max())
-    ax.set_ylim(0, max(1.0, 1.6 * top))
+    inside = distribution[(distribution["group"] == "live") & distribution["decades"].notna()]
+    kinds = [name for name in _EVIDENCE_COLOURS if (inside["onset_by"] == name).any()]
+    top = 0.0
+    for name in kinds:
+        rows = inside[inside["onset_by"] == name].sort_values("bin")
+        steps = [*rows["step_lo"].astype(int), int(rows["step_hi"].iloc[-1])]
+        edges = place(steps, scale)
+        width = rows["decades"].to_numpy() if scale == "log" else np.diff(steps) / 100
+        rate = (rows["n"] * rows["mass"]).to_numpy() / width
+        ax.stairs(rate, edges, color=_EVIDENCE_COLOURS[name], linewidth=1.8 if name == kinds[0] else 1.2, label=name)
+        top = max(top, float(rate.max()))
+        if name != kinds[0]:
+            continue
+        low, high = ((rows["n"] * rows[f"mass_ci_{end}"]).to_numpy() / width for end in ("lo", "hi"))
+        for bin_ in range(len(rows)):
+            ax.fill_between(edges[bin_ : bin_ + 2], low[bin_], high[bin_], color=GREY, alpha=0.22, linewidth=0)
+        for null, style, label in (("uniform", ":", "constant rate"), ("hazard", "--", "constant chance")):
+            expected = rows[f"expected_{scale}_{null}"].to_numpy(dtype=float) / width
+            if np.isfinite(expected).all():
+                ax.stairs(expected, edges, color=GREY, linestyle=style, linewidth=1.4, label=label, baseline=None)
+    ax.set_ylim(0, max(1.0, 1.5 * top))
     ax.set_ylabel("onsets per decade" if scale == "log" else "onsets per 100 steps")
     return step_axis(ax, steps, scale=scale)
 
 
 def draw_onset_histogram(tables: Mapping[str, pd.DataFrame]) -> Figure:
-    """Draw onsets by norm: counts above, rates below, on a log axis at the left and a linear one at the right."""
-    timing = tables["feature_timing"]
+    """Draw onsets: counts by norm above, rates below, on a log axis at the left and a linear one at the right."""
+    timing, distribution = tables["feature_timing"], tables["onset_distribution"]
     figure, axes = new_figure(2, 2, height=5.2)
     steps = shown_steps(tables["snapshots"], timing) if not timing.empty else []
     if timing.empty or len(steps) < 2 or not (timing["onset_censoring"] == "interval").any():
@@ -77,10 +82,15 @@ def draw_onset_histogram(tables: Mapping[str, pd.DataFrame]) -> Figure:
     scales: tuple[Scale, Scale] = ("log", "linear")
     for column, scale in enumerate(scales):
         plot_onset_counts(timing, steps, axes[0, column], scale=scale)
-        plot_onset_rate(timing, steps, axes[1, column], scale=scale)
+        if distribution.empty:
+            not_found(axes[1, column], "no distribution of onsets")
+        else:
+            plot_onset_rate(distribution, axes[1, column], scale=scale)
     axes[0, 0].set_title("Onsets, log steps")
     axes[0, 1].set_title("The same on linear steps")
     axes[0, 1].legend(loc="upper right")
+    if not distribution.empty:
+        axes[1, 1].legend(loc="upper right")
     censoring = timing.loc[timing["class"] != "dead", "onset_censoring"].value_counts()
     axes[0, 0].annotate(
         f"not drawn: {censoring.get('left', 0):,} present at the first snapshot\n"

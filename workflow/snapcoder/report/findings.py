@@ -12,6 +12,7 @@ from snapcoder.report.findings_features import feature_findings
 from snapcoder.report.findings_phases import phase_findings
 from snapcoder.report.findings_sweep import sweep_findings
 from snapcoder.report.findings_tasks import task_findings
+from snapcoder.report.findings_timing import timing_findings
 
 SECTIONS: Mapping[str, str] = {
     "phases": "From n-gram statistics to features",
@@ -26,20 +27,21 @@ HEADLINES = (
 )  # fmt: skip
 """Keys of the findings that open the report: one or two per claim of the paper, found or not."""
 
-_TABLES = (
-    "recon_metrics", "crosscoder_training", "extension_metrics", "phase_metrics", "phase_segments", "ngram_entropy",
-    "feature_timing", "feature_trajectory", "snapshots", "complexity", "direction_rotation", "rotation_summary",
-    "dimensionality", "task_performance", "tasks", "ablation_curves", "attribution", "attribution_quality",
-    "sweep_metrics", "seed_stability", "feature_stability", "control_statistics", "warmup_control", "sae_series_check",
-)  # fmt: skip
+
+class Tables(dict[str, pd.DataFrame]):
+    """Tables by name; one that the study lacks is an empty frame."""
+
+    def __missing__(self, name: str) -> pd.DataFrame:
+        return pd.DataFrame()
 
 
 def all_findings(tables: Mapping[str, pd.DataFrame]) -> list[Finding]:
     """Return every finding, section by section; a table that the study lacks counts as empty."""
-    given = {name: tables.get(name, pd.DataFrame()) for name in _TABLES}
+    given = Tables(tables)
     found = [
         *phase_findings(given),
         *feature_findings(given),
+        *timing_findings(given),
         *direction_findings(given),
         *_with_abilities(task_findings(given)),
         *dictionary_findings(given),

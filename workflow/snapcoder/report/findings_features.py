@@ -1,4 +1,4 @@
-"""Findings about features: classes, onsets, lifetimes, complexity, and whether the norm can be trusted."""
+"""Findings about features: classes, lifetimes, complexity, and whether the norm can be trusted."""
 
 from collections.abc import Mapping
 
@@ -6,13 +6,12 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from snapcoder.figures.summary import log_step, median_interval, onset_bins, rank_correlation, share
-from snapcoder.report.finding import Finding, Statistic, Verdict, between, number, percent, plural, step, undecidable
+from snapcoder.figures.summary import log_step, median_interval, rank_correlation, share
+from snapcoder.report.finding import Finding, Statistic, Verdict, between, number, percent, plural, undecidable
 
 FEW = 10  # features below which no verdict is given
 FEW_PER_TYPE = 5
 LONG = 0.6  # "most persist in 60%+ of snapshots" is the claim
-DRAWS = 2000
 
 
 def feature_findings(tables: Mapping[str, pd.DataFrame]) -> list[Finding]:
@@ -25,7 +24,6 @@ def feature_findings(tables: Mapping[str, pd.DataFrame]) -> list[Finding]:
     live = timing[timing["class"] != "dead"]
     return [
         _classes(timing, live),
-        _onsets(live, tables["snapshots"]),
         _lifetimes(live),
         _firing(live),
         _norm_validity(tables["feature_trajectory"], live),
@@ -65,56 +63,6 @@ def _classes(timing: pd.DataFrame, live: pd.DataFrame) -> Finding:
         "threshold α; the interval treats features as independent "
         "draws. Counts depend on the dictionary's size.",
     )
-
-
-def _onsets(live: pd.DataFrame, snapshots: pd.DataFrame) -> Finding:
-    claim = "Onsets crowd at one time"
-    inside = live[live["onset_censoring"] == "interval"]
-    named = pd.concat([inside["onset_lo"], inside["onset_hi"]]).dropna().astype(int)
-    steps = sorted(set(snapshots["step"].astype(int)) if not snapshots.empty else set(named))
-    n = len(inside)
-    if n < FEW or len(steps) < 3:
-        why = f"Only {plural(n, 'feature')} have an onset between two snapshots: too few to speak of a distribution."
-        return undecidable("onsets", "features", claim, why, "feature_timing")
-    bins = onset_bins(live, steps)
-    peak = bins.iloc[int(bins["rate_per_decade"].to_numpy().argmax())]
-    count, expected = bins["count"].to_numpy(float), bins["expected"].to_numpy(float)
-    p = _uneven(count, expected)
-    part = share(int(peak["count"]), n)
-    flat = float(peak["expected"]) / n
-    verdict: Verdict = "not_found" if p >= 0.05 else "found" if part.low > flat else "undecidable"
-    sentence = (
-        f"{plural(n, 'feature')} appear between two snapshots. The rate per decade of steps is highest "
-        f"between {step(peak['step_lo'])} and "
-        f"{step(peak['step_hi'])}: {int(peak['count']):,} onsets ({percent(part.value)} "
-        f"{between(part.low, part.high, as_percent=True)}), where a rate that is constant per "
-        f"decade would put {number(float(peak['expected']), 1)} (Monte-Carlo χ² against that constant "
-        f"rate: p = {p:.4f})."
-    )
-    return Finding(
-        "onsets",
-        "features",
-        claim,
-        verdict,
-        sentence,
-        (
-            Statistic("share of onsets in the densest interval", part.value, "feature_timing", part.low, part.high),
-            Statistic("densest interval, from", float(peak["step_lo"]), "feature_timing", unit="training steps"),
-            Statistic("densest interval, to", float(peak["step_hi"]), "feature_timing", unit="training steps"),
-            Statistic("p, constant rate per decade", p, "feature_timing"),
-        ),
-        caveat="Onsets are known up to the interval between snapshots. On a linear axis almost any "
-        "early process looks like a burst.",
-    )
-
-
-def _uneven(count: np.ndarray, expected: np.ndarray) -> float:
-    """Return the Monte-Carlo p-value of a χ² test of counts [bins] against expected counts."""
-    usable = expected > 0
-    observed, wanted = count[usable], expected[usable]
-    drawn = np.random.default_rng(0).multinomial(int(observed.sum()), wanted / wanted.sum(), size=DRAWS)
-    statistic = ((observed - wanted) ** 2 / wanted).sum()
-    return float((1 + (((drawn - wanted) ** 2 / wanted).sum(axis=1) >= statistic - 1e-9).sum()) / (1 + DRAWS))
 
 
 def _lifetimes(live: pd.DataFrame) -> Finding:

@@ -47,9 +47,7 @@ def _size(metrics: pd.DataFrame) -> Finding:
         verdict,
         f"Pooled explained variance gained at equal L0: {texts}; more at {int((gain > 0).sum())} of "
         f"{plural(len(gain), 'comparison')} (arm, sparsity, seed).",
-        (
-            Statistic("mean gain in explained variance", float(gain.mean()), name, float(gain.min()), float(gain.max())),
-        ),
+        (Statistic("mean gain in explained variance", float(gain.mean()), name, float(gain.min()), float(gain.max())),),
         caveat="Brackets of the gain are its range over comparisons, no interval of confidence. Every size is trained equally "
         "long, so a large dictionary may be further from converged.",
     )

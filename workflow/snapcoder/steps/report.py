@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from snapcoder.job import Job
 from snapcoder.report.cards import feature_cards, feature_rows, strongest_features
-from snapcoder.report.findings import all_findings
+from snapcoder.report.findings import Tables, all_findings
 from snapcoder.report.page import TableLink, index_page
 from snapcoder.report.rendering import ASSETS, asset
 from snapcoder.report.shards import card_scripts, shard_numbers, summary_script
@@ -18,13 +18,6 @@ from snapcoder.storage.json_file import write_json
 from snapcoder.storage.tables import read_table, table_metadata
 from snapcoder.study.analysis import ReportSettings
 
-_READ = (
-    "ablation_curves", "attribution", "attribution_quality", "complexity", "crosscoder_training", "dimensionality",
-    "direction_rotation", "documents", "extension_metrics", "feature_examples", "feature_logits", "feature_timing",
-    "feature_trajectory", "ngram_entropy", "phase_metrics", "phase_segments", "recon_metrics", "rotation_summary",
-    "snapshots", "sweep_metrics", "task_performance", "tasks",
-    "seed_stability", "feature_stability", "control_statistics", "warmup_control", "sae_series_check",
-)  # fmt: skip
 _PER_CARD = ("feature_examples", "feature_logits")  # long; read for the features with a card only
 
 
@@ -36,9 +29,7 @@ def report(job: Job) -> None:
     settings = job.section("report", ReportSettings)
     study, layer = str(job.value("study")), int(job.value("layer"))
     page, paths = job.output("page"), {path.stem: path for path in job.paths("tables")}
-    tables = {
-        name: read_table(paths[name]) if name in paths else pd.DataFrame() for name in _READ if name not in _PER_CARD
-    }
+    tables = Tables({name: read_table(path) for name, path in paths.items() if name not in _PER_CARD})
     carded = strongest_features(tables["feature_trajectory"], most=settings.max_cards)
     tables |= {name: _rows_of(paths, name, carded) for name in _PER_CARD}
     findings = all_findings(tables)

@@ -52,6 +52,39 @@ class Dictionary:
 
 
 @dataclass(frozen=True)
+class SnapshotDecoder:
+    """What turns a code into the raw activations of one snapshot: a = (f · decoder + decoder_bias) / scale + center.
+
+    decoder [feature, model]; decoder_bias, center [model].
+    """
+
+    decoder: np.ndarray
+    decoder_bias: np.ndarray
+    scale: float
+    center: np.ndarray
+
+
+@dataclass(frozen=True)
+class DictionaryParts:
+    """A dictionary on disk whose weights are read when they are asked for; the fields are those of `Dictionary`."""
+
+    path: Path
+    steps: tuple[int, ...]
+    gate: str
+    layer: int
+    threshold: np.ndarray
+
+    def snapshot(self, index: int) -> SnapshotDecoder:
+        """Read the decoder of one snapshot."""
+        here = slice(index, index + 1)
+        with safe_open(self.path, framework="numpy") as file:
+            decoder, bias, scale, center = (
+                file.get_slice(name)[here][0] for name in ("decoder", "decoder_bias", "scale", "center")
+            )
+        return SnapshotDecoder(decoder, bias, float(scale), center)
+
+
+@dataclass(frozen=True)
 class Extension:
     """An added snapshot's share of a frozen dictionary.
 
@@ -111,6 +144,14 @@ def read_dictionary(path: str | Path) -> Dictionary:
     return Dictionary(
         **tensors, steps=tuple(facts["steps"]), gate=facts["gate"], arm=facts["arm"], layer=facts["layer"]
     )
+
+
+def open_dictionary(path: str | Path) -> DictionaryParts:
+    """Open a dictionary to read the decoder of one snapshot at a time, without weights that may be many gigabytes."""
+    facts = _facts(path)
+    with safe_open(path, framework="numpy") as file:
+        threshold = file.get_tensor("threshold")
+    return DictionaryParts(Path(path), tuple(facts["steps"]), facts["gate"], facts["layer"], threshold)
 
 
 def write_extension(path: str | Path, extension: Extension, provenance: Mapping[str, Any]) -> None:

@@ -26,7 +26,10 @@ _SECTIONS: dict[str, tuple[str, ...]] = {
     "trajectories": ("evolution",),
     "rotation": ("evolution",),
     "dimensionality": ("evolution",),
-    "timing": ("evolution",),
+    "timing": ("evolution", "timing"),
+    "onset_distribution": ("timing",),
+    "onset_sensitivity": ("evolution", "timing"),
+    "heldout_snapshots": ("timing",),
     "tasks": ("tasks",),
     "behaviour": ("behaviour",),
     "task_performance": ("tasks",),
@@ -43,6 +46,10 @@ _MAKING = frozenset({"files", "built_in", "max_examples", "min_examples", "prefi
 _CARRYING = frozenset({"attribution_examples", "ig_steps", "top_features", "k_grid", "random_draws", "bootstrap"})
 """Keys of `tasks` that make the examples, and those that say how abilities are traced to features."""
 
+_EVOLUTION_DRAWS = frozenset({"null_draws", "bootstrap", "seed"})
+_TIMING = frozenset({"sigmoid_r2", "alpha_grid", "consecutive_grid", "thinning", "heldout_rows", "null_draws"})
+"""Keys of `evolution` that only random draws read, and those of `timing` that one step or another reads alone."""
+
 _UNUSED: dict[str, frozenset[str]] = {
     "corpus": frozenset({"packages", "files"}),  # reach the step as inputs
     # One job per layer: adding one must not touch the others. Caches are the same whether or not training streams.
@@ -55,6 +62,10 @@ _UNUSED: dict[str, frozenset[str]] = {
     "task_performance": _MAKING | (_CARRYING - {"bootstrap"}),
     "prompts": _MAKING | (_CARRYING - {"attribution_examples"}) | {"seed"},
     "attribution": _MAKING,
+    "timing": _EVOLUTION_DRAWS | (_TIMING - {"sigmoid_r2"}),
+    "onset_distribution": _TIMING - {"null_draws"},
+    "onset_sensitivity": frozenset({"sigmoid_r2", "heldout_rows", "bootstrap"}),
+    "heldout_snapshots": _TIMING - {"heldout_rows"},
 }
 """Keys of a section that a step does not read; left out, so that changing them does not rerun it."""
 

@@ -17,6 +17,7 @@ from snapcoder.study.crosscoder import CrosscoderSettings
 from snapcoder.study.field import setting
 from snapcoder.study.snapshots import PretrainSettings, SnapshotSettings
 from snapcoder.study.sweep import SweepSettings
+from snapcoder.study.timing import TimingSettings
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Study:
     sweep: SweepSettings = setting(SweepSettings, "Dictionaries of other sizes, sparsities, arms and seeds to compare.")
     controls: ControlSettings = setting(ControlSettings, "The same pipeline with one thing changed, beside the study.")
     evolution: EvolutionSettings = setting(EvolutionSettings, "When a feature counts as present, alive, turned.")
+    timing: TimingSettings = setting(TimingSettings, "Onset distributions, and what they depend on.")
     behaviour: BehaviourSettings = setting(BehaviourSettings, "Scoring the snapshots' own predictions.")
     phases: PhaseSettings = setting(PhaseSettings, "Cutting training into phases.")
     tasks: TaskSettings = setting(TaskSettings, "Abilities and what carries them.")

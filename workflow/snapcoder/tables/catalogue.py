@@ -1,10 +1,32 @@
 """Every declared table, by name."""
 
 from snapcoder.storage.tables import TableSchema
-from snapcoder.tables import controls, corpus, crosscoder, evolution, features, phases, snapshots, sweep, tasks
+from snapcoder.tables import (
+    controls,
+    corpus,
+    crosscoder,
+    evolution,
+    features,
+    phases,
+    snapshots,
+    sweep,
+    tasks,
+    timing,
+)
 
 TABLES: dict[str, TableSchema] = {
     schema.name: schema
-    for room in (corpus, snapshots, crosscoder, sweep, controls, evolution, phases, tasks, features)
+    for room in (
+        corpus,
+        snapshots,
+        crosscoder,
+        sweep,
+        controls,
+        evolution,
+        timing,
+        phases,
+        tasks,
+        features,
+    )
     for schema in room.ALL
 }

@@ -130,6 +130,31 @@ FEATURE_TIMING = TableSchema(
             categories=("left", "interval", "right"),
         ),
         Column(
+            "onset_alive_censoring",
+            "string",
+            "–",
+            "the same for the onset by firing",
+            categories=("left", "interval", "right"),
+        ),
+        Column(
+            "onset_sigmoid",
+            "float64",
+            "log10 step",
+            "midpoint of a rising 4-parameter sigmoid fitted to norm / maximum over log10 step (step 0 at 0.5); missing where R² is below timing.sigmoid_r2, the midpoint lies outside the snapshots or its error is undefined",
+            nullable=True,
+        ),
+        Column(
+            "onset_sigmoid_se",
+            "float64",
+            "log10 step",
+            "its standard error from the fit's covariance; undefined when fewer than two snapshots lie on the rise",
+            nullable=True,
+            minimum=0,
+        ),
+        Column(
+            "onset_width", "float64", "decades", "distance between 10% and 90% of that rise", nullable=True, minimum=0
+        ),
+        Column(
             "peak_step",
             "int64",
             "training steps",
