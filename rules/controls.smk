@@ -12,8 +12,8 @@ for control in CONTROLS:
             caches=f"{control_folder(control, control.has_own_caches)}/activations",
             results=control_folder(control, True),
             records=f"{ROOT}/provenance/controls/{control.name}",
-            logs=f"{control_folder(control, True)}/logs",
-            benchmarks=f"{control_folder(control, True)}/benchmarks",
+            logs=f"{ROOT}/logs/controls/{control.name}",
+            benchmarks=f"{ROOT}/benchmarks/controls/{control.name}",
         snakefile:
             "../Snakefile"
         config:
