@@ -333,7 +333,8 @@ def sae_series():
     if not STUDY.controls.sae_series:
         return []
     return expand(
-        "<results>/controls/sae_series/block{{layer}}/step{step}.safetensors", step=BASE
+        "<results>/controls/sae_series/block{{layer}}/step{step}/dictionary.safetensors",
+        step=BASE,
     )
 
 

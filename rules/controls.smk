@@ -164,8 +164,8 @@ rule sae_series:
     input:
         caches="<caches>/block{layer}/step{step}.h5",
     output:
-        dictionary="<results>/controls/sae_series/block{layer}/step{step}.safetensors",
-        metrics="<results>/controls/sae_series/block{layer}/step{step}.parquet",
+        dictionary="<results>/controls/sae_series/block{layer}/step{step}/dictionary.safetensors",
+        metrics="<results>/controls/sae_series/block{layer}/step{step}/metrics.parquet",
         record="<records>/controls/sae_series/sae_series.block{layer}.step{step}.json",
     log:
         "<logs>/controls/sae_series/sae_series.block{layer}.step{step}.log",
