@@ -168,6 +168,13 @@ def own_extension(wildcards):
     )
 
 
+def own_extension_codes(wildcards):
+    """The gated code of an added snapshot; nothing for a base snapshot."""
+    if int(wildcards.step) not in ADDED:
+        return []
+    return f"{RESULTS}/extensions/block{wildcards.layer}/step{wildcards.step}.codes.h5"
+
+
 def training_log():
     return ["<results>/tables/training_log.parquet"] if PRETRAINED else []
 
@@ -195,6 +202,8 @@ def report_tables():
         "recon_metrics",
         "feature_trajectory",
         "feature_timing",
+        "feature_onsets",
+        "feature_presence",
         "direction_rotation",
         "rotation_summary",
         "dimensionality",

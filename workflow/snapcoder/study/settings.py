@@ -23,6 +23,8 @@ _SECTIONS: dict[str, tuple[str, ...]] = {
     "rotation": ("evolution",),
     "dimensionality": ("evolution",),
     "timing": ("evolution",),
+    "presence": ("presence",),
+    "feature_onsets": ("evolution", "presence"),
     "tasks": ("tasks",),
     "behaviour": ("behaviour",),
     "task_performance": ("tasks",),
@@ -39,6 +41,9 @@ _MAKING = frozenset({"files", "built_in", "max_examples", "min_examples", "prefi
 _CARRYING = frozenset({"attribution_examples", "ig_steps", "top_features", "k_grid", "random_draws", "bootstrap"})
 """Keys of `tasks` that make the examples, and those that say how abilities are traced to features."""
 
+_DECIDING = frozenset({"fdr", "probe_auroc"})
+"""Keys of `presence` that decide on what was measured; the others say how it is."""
+
 _UNUSED: dict[str, frozenset[str]] = {
     "corpus": frozenset({"packages", "files"}),  # reach the step as inputs
     # One job per layer: adding one must not touch the others. Caches are the same whether or not training streams.
@@ -46,6 +51,14 @@ _UNUSED: dict[str, frozenset[str]] = {
     "crosscoder": frozenset({"extension"}),
     "sweep_point": frozenset({"extension", "preset", "gpus", "sharding"}),
     "sweep_sae": frozenset({"extension", "preset", "gpus", "sharding"}),
+    "presence": _DECIDING,
+    "feature_onsets": frozenset(
+        {
+            "permutations", "null_features", "min_active", "min_positives", "probe_positives", "probe_negatives",
+            "probe_ridge", "segments", "seed", "bootstrap", "null_draws", "rate_floor", "baseline_step", "dense_rate",
+            "transient_lifetime", "flat_range",
+        }
+    ),
     "tasks": _CARRYING | {"files"},  # files reach the step as inputs
     "task_performance": _MAKING | (_CARRYING - {"bootstrap"}),
     "prompts": _MAKING | (_CARRYING - {"attribution_examples"}) | {"seed"},
