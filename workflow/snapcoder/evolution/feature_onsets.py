@@ -7,8 +7,8 @@ for presence, not sufficient. Latent scaling asks what is left when the other fe
 - present where the dictionary says so, or where latent scaling finds its amplitude in the error (`shrinkage`: its decoder
   was made too small) or in other features beyond what they cover at its peak (`decoupled`);
 - absent where neither holds, and wherever nothing in the activations speaks for it (`unsupported`);
-- undecided where an interval of the latent scaling spans the bound; this makes the interval of the onset wider. Evidence that
-  could not be measured abstains.
+- undecided where an interval of the latent scaling spans the bound, or where it could not be measured and regression or
+  probe say present; this makes the interval of the onset wider. Evidence that could not be measured abstains.
 """
 
 from dataclasses import dataclass
@@ -42,8 +42,10 @@ def combine(by_norm: np.ndarray, alive: np.ndarray, found: Independent) -> Combi
     seen = ~found.unseen
     present = seen & (dictionary | shrunken.present | covered.present)
     undecided = (shrunken.known & shrunken.possible) | (covered.known & covered.possible)
-    possible = present | (seen & ~dictionary & undecided)
-    unmeasured = ~found.unseen & ~shrunken.known
+    # Without latent scaling, activations that tell of the code may or may not hold the feature.
+    open_ = ~shrunken.known & (found.regression.present | found.probe.present)
+    possible = present | (seen & ~dictionary & (undecided | open_))
+    unmeasured = seen & ~shrunken.known
     verdict = np.select(
         [
             dictionary & found.unseen,

@@ -71,13 +71,13 @@ def scaling_slopes(
 ) -> tuple[Slope, Slope]:
     """Return the slopes of (y_ε·u, y_r·u) on z over the given segments; u is of unit length, so units are those of W.
 
-    NaN where z is constant, where fewer than `min_active` rows are active, and where there is no direction.
+    NaN where z is constant, where fewer than `min_active` of all rows are active, and where there is no direction.
     """
     own = np.einsum("fd,fd->f", decoder.astype(np.float64), along.direction)  # W·u
     total_x, total_xhat = (total @ along.direction.T for total in (sums.x, sums.xhat))  # Σ x·u, [segment, feature]
     of_error = along.of_x - along.of_xhat + sums.zf * own
     of_rest = along.of_xhat - sums.zf * own
-    defined = (sums.count[segments].sum(axis=0) >= min_active) & (along.direction != 0).any(axis=1)
+    defined = (sums.count.sum(axis=0) >= min_active) & (along.direction != 0).any(axis=1)
     return (
         _slope(sums, of_error, total_x - total_xhat + sums.f * own, segments, defined),
         _slope(sums, of_rest, total_xhat - sums.f * own, segments, defined),

@@ -100,7 +100,8 @@ class Independent:
 
     regression: q at most `fdr` and an amplitude (the root of R²) of at least α of its largest; probe: AUROC; scaling:
     ν_ε = amplitude in the error / its value at the peak; covered: ν_r, what other features reconstruct here beyond what they
-    do at the peak, as a share of the feature's own amplitude at its peak, where the tokens are as separable as there.
+    do at the peak, as a share of the feature's own amplitude at its peak, where the tokens are as separable as at
+    their best.
     unseen: nothing in the activations speaks for the feature.
     """
 
@@ -124,7 +125,8 @@ def independent(measured: Measured, *, alpha: float, fdr: float, auroc: float) -
     whole, whole_se = measured.at_peak(measured.free_eps), measured.at_peak(measured.free_eps_se)
     nu_eps, lo, hi = ratio_interval(measured.free_eps, measured.free_eps_se, whole, whole_se)
     scaling = between(lo, hi, alpha)
-    worse = measured.probe_hi < measured.at_peak(measured.probe_lo)  # clearly less separable than at the peak
+    best = np.nan_to_num(measured.probe_lo, nan=-np.inf).max(axis=0)
+    worse = measured.probe_hi < best  # clearly less separable than at the best snapshot
     nu_r, covered = _covered(measured, whole, whole_se, alpha)
     separable = ~np.isnan(measured.probe_hi) & ~worse & probe.possible
     covered = Evidence(
