@@ -104,11 +104,12 @@ def measure_presence(
 
 @dataclass
 class _Half:
-    """Sums over the rows of one half: Σ z x, Σ z x̂, Σ 1[active] x [feature, model]; Σ x, Σ x xᵀ over every so-manieth."""
+    """Sums over the rows of one half: Σ z x, Σ z x̂, Σ 1[active] x [feature, model]; Σ ‖x‖²; Σ x, Σ x xᵀ of every so-manieth."""
 
     zx: np.ndarray
     zxhat: np.ndarray
     active_x: np.ndarray | None
+    square: float
     thinned_rows: int
     thinned_x: np.ndarray
     thinned_xx: np.ndarray
@@ -136,7 +137,7 @@ class _Passes:
         n_segments = len(self._bounds) - 1
         zx, zxhat = (np.zeros((n_features, d), dtype=np.float32) for _ in range(2))
         total = _Half(
-            zx, zxhat, np.zeros_like(zx) if probe is None else None, 0, np.zeros(d), np.zeros((d, d)),
+            zx, zxhat, np.zeros_like(zx) if probe is None else None, 0.0, 0, np.zeros(d), np.zeros((d, d)),
             {name: DirectionSums(direction, n_segments) for name, direction in along.items()},
         )  # fmt: skip
         start = 0
@@ -172,6 +173,7 @@ class _Passes:
             total.active_x += csr_array((np.ones_like(z.data), z.indices, z.indptr), shape=z.shape).T @ x
         if probe is not None:
             probe.add(z, x, start)
+        total.square += float(np.einsum("bd,bd->", x, x, dtype=np.float64))
         thinned = x[-start % self._every :: self._every]
         total.thinned_rows += len(thinned)
         total.thinned_x += thinned.sum(axis=0, dtype=np.float64)
@@ -211,13 +213,15 @@ def _regression(
 ) -> dict[str, np.ndarray]:
     n, z, zz = max(sums.n.sum(), 1.0), sums.z.sum(axis=0), sums.zz.sum(axis=0)
     product = fit.zx + test.zx
-    covariance = (product - np.outer(z, sums.x.sum(axis=0) / n)) / n  # cov(z, x) [feature, model]
+    center = sums.x.sum(axis=0) / n
+    total = (fit.square + test.square) / n - float(center @ center)
+    covariance = (product - np.outer(z, center)) / n  # cov(z, x) [feature, model]
     inside = (product - within.between) / n  # the part within documents
     outside = covariance - inside
     rows = max(fit.thinned_rows + test.thinned_rows, 1)
     mean = (fit.thinned_x + test.thinned_x) / rows
     spectrum = (fit.thinned_xx + test.thinned_xx) / rows - np.outer(mean, mean)
-    variance, total = np.maximum(zz / n - (z / n) ** 2, 0.0), float(np.trace(spectrum))
+    variance = np.maximum(zz / n - (z / n) ** 2, 0.0)
     expected = within.expected / n**2
     bound = variance * total
     r2 = _ratio(_square(covariance), bound)
@@ -227,7 +231,7 @@ def _regression(
     )
     # The snapshot's own term of the encoder, u = x · encoder: var u, and the share of E‖w‖² that falls along it.
     variance_u = np.einsum("df,df->f", side.encoder, spectrum @ side.encoder)
-    scale = np.sqrt(np.maximum(expected * variance_u / max(total, np.finfo(float).tiny), 0.0))
+    scale = np.sqrt(np.maximum(expected * variance_u / max(float(np.trace(spectrum)), np.finfo(float).tiny), 0.0))
     along = np.einsum("fd,df->f", inside, side.encoder)
     drawn = np.einsum("psd,ds->ps", within.drawn / n, side.encoder[:, bins.sampled])
     single = _ratio(np.einsum("fd,df->f", covariance, side.encoder), np.sqrt(variance * np.maximum(variance_u, 0.0)))
