@@ -14,6 +14,7 @@ says of it depends on its kind:
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from scipy.sparse import csr_array
 
 from snapcoder.evolution.feature_onsets import feature_onsets
@@ -30,6 +31,7 @@ STEPS = (0, 4, 16, 64, 128, 256, 512, 1024)
 LAG = 3  # snapshots by which the norm comes too late
 KINDS = ("start", "turning", "late", "shrunken", "covered", "leaked", "silent")
 THRESHOLD = 1.0
+SETTINGS, EVOLUTION = PresenceSettings(), EvolutionSettings(baseline_step=8)
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ def side_of(dictionary: Dictionary, s: int) -> Side:
     )  # fmt: skip
 
 
-def measure(world: World, s: int, settings=PresenceSettings(), size=1000):
+def measure(world: World, s: int, settings=SETTINGS, size=1000):
     def codes():
         return (world.z[i : i + size] for i in range(0, world.z.shape[0], size))
 
@@ -126,10 +128,8 @@ def _cut(x, size):
     return (x[i : i + size] for i in range(0, len(x), size))
 
 
-def onset_tables(world: World, *, settings=PresenceSettings(), evolution=EvolutionSettings(baseline_step=8)):
+def onset_tables(world: World, *, settings=SETTINGS, evolution=EVOLUTION):
     """Return feature_onsets, feature_presence and feature_timing, made by the code that the steps run."""
-    import pandas as pd
-
     decoders = merge_decoders(world.dictionary)
     trajectory = trajectories(
         decoders, world.z, blocks=lambda step: _cut(world.raw[STEPS.index(step)], 1000), added_codes={},

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from scipy.sparse import csr_array
@@ -18,7 +20,7 @@ def world(seed=0, n=3000, d=10, n_features=6, bias=0.7):
 def accumulate(z, f, decoder, x, xhat, direction, segments=8, size=100):
     sums, along = CodeSums(segments, *decoder.shape), DirectionSums(direction, segments)
     edges = np.linspace(0, len(x), segments + 1).astype(int)
-    for segment, (low, high) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+    for segment, (low, high) in enumerate(pairwise(edges)):
         for start in range(low, high, size):
             part = slice(start, min(start + size, high))
             zs, fs = (csr_array(values[part].astype(np.float32)) for values in (z, f))

@@ -119,7 +119,17 @@ def test_the_regression_is_that_of_the_trajectory_table(world):
 
 def test_blocks_of_any_size_give_the_same_measurements(world):
     whole, cut = measure(world, 4, size=8000), measure(world, 4, size=700)
-    exact = ["n_active", "regress_r2", "probe_auroc", "probe_n", "beta_eps", "beta_r", "free_eps", "free_eps_se", "single_corr"]
+    exact = [
+        "n_active",
+        "regress_r2",
+        "probe_auroc",
+        "probe_n",
+        "beta_eps",
+        "beta_r",
+        "free_eps",
+        "free_eps_se",
+        "single_corr",
+    ]
     pd.testing.assert_frame_equal(whole[exact], cut[exact], rtol=1e-3, atol=1e-4)
 
 

@@ -89,7 +89,7 @@ def test_a_significant_trace_that_is_small_and_not_separable_is_unseen_too():
 
 def test_evidence_that_was_not_measured_abstains():
     nothing = [np.nan] * 3
-    found = measured(**{name: nothing for name in ("q", "probe_lo", "probe_hi", "free_eps", "free_rest", "regress_excess")})
+    found = measured(**dict.fromkeys(("q", "probe_lo", "probe_hi", "free_eps", "free_rest", "regress_excess"), nothing))
     assert not found.unseen.any()
     for name in ("regression", "probe", "scaling", "covered"):
         assert states(getattr(found, name)) == ["unknown"] * 3

@@ -98,7 +98,11 @@ def test_blocks_of_any_size_score_the_same_spread_tokens(size):
     for i in range(5):
         rows = np.flatnonzero(code[:, i])
         n = min(len(rows), 10)
-        chosen = rows if len(rows) <= 10 else rows[[r for r in range(len(rows)) if (r + 1) * 10 // len(rows) > r * 10 // len(rows)]]
+        chosen = (
+            rows
+            if len(rows) <= 10
+            else rows[[r for r in range(len(rows)) if (r + 1) * 10 // len(rows) > r * 10 // len(rows)]]
+        )
         assert (~np.isnan(found.positive[i])).sum() == n == len(chosen)
         np.testing.assert_allclose(found.positive[i, :n], x[chosen] @ direction[i], rtol=1e-4, atol=1e-5)
     defined = np.array([True, True, True, True, False])

@@ -146,7 +146,10 @@ def test_presence_refuses_caches_of_other_tokens_or_steps_and_snapshots_it_does_
     with pytest.raises(CacheError, match="is of step 4, not 16"):
         measure_presence(folder, tmp_path, caches[1], step=16)
     cache = tmp_path / "step99.h5"
-    for rows, said in ((row_table(1000, first_token=1), "is of other tokens"), (row_table(1000), "has it an extension")):
+    for rows, said in (
+        (row_table(1000, first_token=1), "is of other tokens"),
+        (row_table(1000), "has it an extension"),
+    ):
         write_cache(
             cache, [np.random.default_rng(0).standard_normal((1000, 16)).astype("f4")], rows=rows, step=99, layer=2,
             site="blocks.2.resid_post", d_model=16, dtype="float32", provenance={},

@@ -82,9 +82,7 @@ def measure_presence(
         per_bin=settings.null_features,
     )
     generator = np.random.default_rng([settings.seed, stream])
-    within = WithinDocuments(
-        n_features, d_model, bins=bins, permutations=settings.permutations, generator=generator
-    )
+    within = WithinDocuments(n_features, d_model, bins=bins, permutations=settings.permutations, generator=generator)
     passes = _Passes(side, sums, within, bounds, doc)
     fit = passes.run(blocks, half=0, along={"reference": unit(side.reference), "own": unit(side.decoder)}, probe=None)
     free_error, free_rest = _free_directions(fit, sums, side.decoder)
@@ -130,9 +128,7 @@ class _Passes:
         self._side, self._sums, self._within, self._bounds, self._doc = side, sums, within, bounds, doc
         self._every = max(1, len(doc) // (_COVARIANCE_ROWS * side.decoder.shape[1]))
 
-    def run(
-        self, blocks: Blocks, *, half: int, along: dict[str, np.ndarray], probe: ProbeScores | None
-    ) -> _Half:
+    def run(self, blocks: Blocks, *, half: int, along: dict[str, np.ndarray], probe: ProbeScores | None) -> _Half:
         n_features, d = self._side.decoder.shape
         n_segments = len(self._bounds) - 1
         zx, zxhat = (np.zeros((n_features, d), dtype=np.float32) for _ in range(2))
@@ -226,9 +222,7 @@ def _regression(
     bound = variance * total
     r2 = _ratio(_square(covariance), bound)
     null = _ratio(_square(outside) + expected, bound)
-    p = pooled_p(
-        _ratio(_square(inside), expected), _ratio(_square(within.drawn / n), expected[bins.sampled]), bins
-    )
+    p = pooled_p(_ratio(_square(inside), expected), _ratio(_square(within.drawn / n), expected[bins.sampled]), bins)
     # The snapshot's own term of the encoder, u = x · encoder: var u, and the share of E‖w‖² that falls along it.
     variance_u = np.einsum("df,df->f", side.encoder, spectrum @ side.encoder)
     scale = np.sqrt(np.maximum(expected * variance_u / max(float(np.trace(spectrum)), np.finfo(float).tiny), 0.0))

@@ -138,9 +138,7 @@ def independent(measured: Measured, *, alpha: float, fdr: float, auroc: float) -
     return Independent(regression, probe, scaling, covered, unseen, nu_eps, nu_r)
 
 
-def _covered(
-    measured: Measured, whole: np.ndarray, whole_se: np.ndarray, alpha: float
-) -> tuple[np.ndarray, Evidence]:
+def _covered(measured: Measured, whole: np.ndarray, whole_se: np.ndarray, alpha: float) -> tuple[np.ndarray, Evidence]:
     """Return ν_r and what it says: sqrt(rest² − rest at the peak²) / own amplitude at the peak.
 
     Features that fire together cover each other at the peak too; only what goes beyond that has taken this one's place.

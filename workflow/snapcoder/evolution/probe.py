@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 from scipy.sparse import csr_array
+from scipy.sparse import vstack as stack
 
 _Z95 = 1.959963984540054
 _PAIRS_AT_A_TIME = 1 << 23
@@ -32,8 +33,8 @@ def discriminants(difference: np.ndarray, covariance: np.ndarray, *, ridge: floa
     The ridge is a share of the mean variance, the trace of `covariance` / d.
     """
     d = len(covariance)
-    strength = max(ridge, 1e-8) * float(np.trace(covariance)) / d
-    loaded = covariance + np.eye(d) * max(strength, np.finfo(np.float32).tiny)
+    strength: float = max(ridge, 1e-8) * float(np.trace(covariance)) / d
+    loaded = covariance + np.eye(d) * max(strength, float(np.finfo(np.float32).tiny))
     return np.asarray(cho_solve(cho_factor(loaded), difference.T.astype(np.float64)).T.astype(np.float32))
 
 
@@ -82,18 +83,18 @@ class ProbeScores:
     def auroc(self, *, defined: np.ndarray) -> Auroc:
         """Return the AUROC of the features where `defined` [feature]; NaN elsewhere or without inactive tokens."""
         n_features = len(self._count)
-        result = Auroc(*(np.full(n_features, np.nan) for _ in range(3)), n=(~np.isnan(self.positive)).sum(axis=1))
+        value, lo, hi = (np.full(n_features, np.nan) for _ in range(3))
+        result = Auroc(value, lo, hi, n=(~np.isnan(self.positive)).sum(axis=1))
         if not self._pool:
             return result
         x = np.concatenate([part for part, _ in self._pool])
-        active = [code for _, code in self._pool]
+        active = stack([code for _, code in self._pool], format="csc")  # [token, feature]
         size = max(1, _PAIRS_AT_A_TIME // max(1, self.positive.shape[1] * len(x)))
         features = np.flatnonzero(defined)
         for chunk in np.array_split(features, max(1, -(-len(features) // size))):
             negative = self._direction[chunk] @ x.T  # [feature, token]
-            negative[np.concatenate([code[:, chunk].toarray() for code in active]).T > 0] = np.nan
-            value, lo, hi = delong(self.positive[chunk], negative)
-            result.value[chunk], result.ci_lo[chunk], result.ci_hi[chunk] = value, lo, hi
+            negative[active[:, chunk].toarray().T != 0] = np.nan
+            value[chunk], lo[chunk], hi[chunk] = delong(self.positive[chunk], negative)
         return result
 
 

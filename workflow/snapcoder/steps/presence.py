@@ -44,9 +44,7 @@ def presence(job: Job) -> None:
     write_table(job.output("table"), table, PRESENCE, job.core)
 
 
-def _side(
-    dictionary: Dictionary, extensions: list[Extension], step: int
-) -> tuple[Side, np.ndarray, np.float32]:
+def _side(dictionary: Dictionary, extensions: list[Extension], step: int) -> tuple[Side, np.ndarray, np.float32]:
     """Return the snapshot's share of the dictionary or of its extension, with center and scale of its activations."""
     peak = dictionary.decoder_norms().argmax(axis=0)
     reference = dictionary.decoder[peak, np.arange(dictionary.n_features)]
@@ -59,7 +57,12 @@ def _side(
         raise ValueError(f"snapshot {step} is neither in the dictionary nor has it an extension; rerun the crosscoder")
     s = dictionary.steps.index(step)
     side = Side(
-        dictionary.decoder[s], dictionary.decoder_bias[s], dictionary.encoder[s], dictionary.threshold, reference, shared
+        dictionary.decoder[s],
+        dictionary.decoder_bias[s],
+        dictionary.encoder[s],
+        dictionary.threshold,
+        reference,
+        shared,
     )
     return side, dictionary.center[s], np.float32(dictionary.scale[s])
 

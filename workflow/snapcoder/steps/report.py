@@ -20,7 +20,8 @@ from snapcoder.study.analysis import ReportSettings
 
 _READ = (
     "ablation_curves", "attribution", "attribution_quality", "complexity", "crosscoder_training", "dimensionality",
-    "direction_rotation", "documents", "extension_metrics", "feature_examples", "feature_logits", "feature_timing",
+    "direction_rotation", "documents", "extension_metrics", "feature_examples", "feature_logits", "feature_onsets", "feature_presence",
+    "feature_timing",
     "feature_trajectory", "ngram_entropy", "phase_metrics", "phase_segments", "recon_metrics", "rotation_summary",
     "snapshots", "sweep_metrics", "task_performance", "tasks",
 )  # fmt: skip

@@ -54,9 +54,22 @@ _UNUSED: dict[str, frozenset[str]] = {
     "presence": _DECIDING,
     "feature_onsets": frozenset(
         {
-            "permutations", "null_features", "min_active", "min_positives", "probe_positives", "probe_negatives",
-            "probe_ridge", "segments", "seed", "bootstrap", "null_draws", "rate_floor", "baseline_step", "dense_rate",
-            "transient_lifetime", "flat_range",
+            "permutations",
+            "null_features",
+            "min_active",
+            "min_positives",
+            "probe_positives",
+            "probe_negatives",
+            "probe_ridge",
+            "segments",
+            "seed",
+            "bootstrap",
+            "null_draws",
+            "rate_floor",
+            "baseline_step",
+            "dense_rate",
+            "transient_lifetime",
+            "flat_range",
         }
     ),
     "tasks": _CARRYING | {"files"},  # files reach the step as inputs

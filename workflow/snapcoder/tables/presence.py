@@ -164,7 +164,11 @@ FEATURE_PRESENCE = TableSchema(
             categories=STATES,
         ),
         Column(
-            "by_probe", "string", "–", "AUROC interval above presence.probe_auroc, below it, or across", categories=STATES
+            "by_probe",
+            "string",
+            "–",
+            "AUROC interval above presence.probe_auroc, below it, or across",
+            categories=STATES,
         ),
         Column("by_scaling", "string", "–", "interval of nu_eps above alpha, below it, or across", categories=STATES),
         Column("combined", "string", "–", "all evidence together (docs/definitions.md)", categories=STATES),
@@ -214,9 +218,7 @@ FEATURE_ONSETS = TableSchema(
             "left: onset_lo missing; interval: both ends known; right: onset_hi missing",
             categories=("left", "interval", "right"),
         ),
-        Column(
-            "evidence", "string", "–", "which evidence set the combined onset", categories=(*EVIDENCE, "none")
-        ),
+        Column("evidence", "string", "–", "which evidence set the combined onset", categories=(*EVIDENCE, "none")),
         Column(
             "verdict",
             "string",
