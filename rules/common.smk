@@ -184,6 +184,13 @@ def own_extension(wildcards):
     )
 
 
+def own_extension_codes(wildcards):
+    """The gated code of an added snapshot; nothing for a base snapshot."""
+    if int(wildcards.step) not in ADDED:
+        return []
+    return f"{RESULTS}/extensions/block{wildcards.layer}/step{wildcards.step}.codes.h5"
+
+
 def training_log():
     return ["<models>/tables/training_log.parquet"] if PRETRAINED else []
 
@@ -216,6 +223,8 @@ def report_tables():
         "threshold_sensitivity",
         "snapshot_sensitivity",
         "heldout_snapshots",
+        "feature_onsets",
+        "feature_presence",
         "direction_rotation",
         "rotation_summary",
         "dimensionality",

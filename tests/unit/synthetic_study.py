@@ -55,6 +55,7 @@ def synthetic_tables(seed: int = 0) -> dict[str, pd.DataFrame]:
         **history,
         **directions,
         **_onsets(history, directions["rotation_summary"]),
+        **_evidence(history),
         **_phases(rng),
         **_tasks(rng),
         **_meaning(rng, history["feature_timing"]),
@@ -223,6 +224,45 @@ def _onsets(history, rotation) -> dict[str, pd.DataFrame]:
         ),
         "heldout_snapshots": pd.DataFrame(heldout),
     }
+
+
+def _evidence(history) -> dict[str, pd.DataFrame]:
+    """Evidence that follows the norm, except that every twelfth feature was covered by others one snapshot earlier."""
+    rows, timing = history["feature_trajectory"].copy(), history["feature_timing"]
+    onset = rows["feature"].map(timing.set_index("feature")["onset_hi"])
+    kind = rows["feature"].map(timing.set_index("feature")["class"])
+    present = (rows["norm_rel"] >= 0.5) & (kind != "dead")
+    position, first = rows["step"].map(STEPS.index), onset.map(STEPS.index)
+    decoupled = (rows["feature"] % 12 == 1) & (position == first - 1)
+    rows["by_norm"] = present
+    for name in ("by_regression", "by_probe", "by_scaling"):
+        rows[name] = np.where(present, "present", "absent")
+    rows["combined"] = np.where(present | decoupled, "present", "absent")
+    rows["verdict"] = np.select([present, decoupled], ["present", "decoupled"], "confirmed")
+    rows = rows.assign(
+        n_active=np.where(kind == "dead", 0, 200), q_present=0.01, p_present=0.005, probe_n=100,
+        regress_excess=0.01 * rows["norm_rel"], free_eps=rows["norm_rel"],
+        probe_auroc=np.where(kind == "dead", np.nan, 0.5 + 0.49 * rows["norm_rel"]),
+    )  # fmt: skip
+    rows["probe_ci_lo"], rows["probe_ci_hi"] = rows["probe_auroc"] - 0.01, (rows["probe_auroc"] + 0.01).clip(upper=1)
+    declared = [column.name for column in TABLES["feature_presence"].columns if column.name in rows]
+    earlier = (timing["feature"] % 12 == 1) & (timing["onset_censoring"] == "interval")
+    shift = earlier.astype(int)
+    step_of = timing["onset_hi"].map(STEPS.index)
+    onsets = pd.DataFrame(
+        {
+            "feature": timing["feature"], "class": timing["class"], "onset_censoring": timing["onset_censoring"],
+            "onset_hi": [STEPS[i] for i in step_of - shift],
+            "onset_lo": [STEPS[i - 1] if i else np.nan for i in step_of - shift],
+            "verdict": np.select(
+                [timing["class"] == "dead", earlier, step_of == 0], ["dead", "decoupled", "present_from_start"], "confirmed"
+            ),
+            "evidence": np.where(earlier, "scaling", "norm"), "agreement": np.where(earlier, 0.4, 1.0),
+        }
+    )  # fmt: skip
+    for name in ("norm", "firing", "regression", "probe", "scaling"):
+        onsets[f"{name}_lo"], onsets[f"{name}_hi"] = timing["onset_lo"], timing["onset_hi"]
+    return {"feature_presence": rows[declared], "feature_onsets": onsets}
 
 
 def _directions(rng) -> dict[str, pd.DataFrame]:

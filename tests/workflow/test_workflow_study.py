@@ -20,7 +20,7 @@ from snapcoder.tables.catalogue import TABLES
 pytestmark = pytest.mark.study
 
 AFTER_CROSSCODER = {
-    "codes", "trajectories", "rotation", "dimensionality", "timing", "attribution", "attribution_tables",
+    "codes", "trajectories", "rotation", "dimensionality", "timing", "presence", "feature_onsets", "attribution", "attribution_tables",
     "phase_metrics", "phase_segments", "examples", "complexity", "logits", "figures", "report", "landing",
     "onset_distribution", "onset_sensitivity", "heldout_snapshots",
 }  # fmt: skip
@@ -79,7 +79,7 @@ def test_nothing_reruns(finished):
 def test_every_table_is_declared_filled_and_valid(finished):
     found = sorted((finished.results / "tables").rglob("*.parquet"))
     names = {path.stem for path in found}
-    parts = {"behaviour", "behaviour_draws", "task_examples", "extension_metrics", "sweep_metrics"}
+    parts = {"behaviour", "behaviour_draws", "presence", "task_examples", "extension_metrics", "sweep_metrics"}
     assert names == set(TABLES) - parts
     for path in found:
         table = pq.read_table(path)
@@ -113,14 +113,14 @@ def test_adding_a_snapshot_runs_its_own_jobs_and_the_aggregates_only(study):
     before = content(study)
     study.configure(snapshots={"added": [8, 24]})
     plan = study.plan()
-    for rule in ("activations", "prompts", "attribution", "extension"):
+    for rule in ("activations", "prompts", "attribution", "extension", "presence"):
         assert plan[rule] == ["layer=0, step=24", "layer=0, step=8"]
     assert plan["behaviour"] == ["step=24", "step=8"]
     untouched = {"corpus", "ngrams", "pretrain", "crosscoder", "codes", "tasks", "complexity", "heldout_snapshots"}
     assert not untouched & set(plan)
     run(study)
     after = content(study)
-    untouched = ("corpus/", "snapshots/", "activations/", "crosscoder/", "codes/", "prompts/", "tasks/")
+    untouched = ("corpus/", "snapshots/", "activations/", "crosscoder/", "codes/", "prompts/", "presence/", "tasks/")
     assert all(after[name] == before[name] for name in before if name.startswith(untouched))
     table = pq.read_table(study.results / "tables/block0/feature_trajectory.parquet").to_pandas()
     assert sorted(table["step"].unique()) == [0, 4, 8, 16, 24, 40]

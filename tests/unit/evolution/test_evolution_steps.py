@@ -1,4 +1,4 @@
-"""The four steps on planted files, then the two phase steps on their tables: every table fits its schema."""
+"""The steps on planted files, then the two phase steps on their tables: every table fits its schema."""
 
 import dataclasses
 
@@ -10,21 +10,26 @@ from planted_features import ONSETS, STEPS, planted
 from snapcoder.job import Job
 from snapcoder.phases.predictions import UNITS
 from snapcoder.steps.dimensionality import dimensionality
+from snapcoder.steps.feature_onsets import feature_onsets
 from snapcoder.steps.heldout_snapshots import heldout_snapshots, read_some, spread
 from snapcoder.steps.onset_distribution import onset_distribution
 from snapcoder.steps.onset_sensitivity import onset_sensitivity
 from snapcoder.steps.phase_metrics import phase_metrics
 from snapcoder.steps.phase_segments import phase_segments
+from snapcoder.steps.presence import presence
 from snapcoder.steps.rotation import rotation
 from snapcoder.steps.timing import timing
 from snapcoder.steps.trajectories import trajectories
-from snapcoder.storage.activations import CacheError, RowTable, write_cache
+from snapcoder.storage.activations import CacheError, RowTable, read_header, write_cache
 from snapcoder.storage.codes import Codes, write_codes
-from snapcoder.storage.dictionaries import write_dictionary
+from snapcoder.storage.dictionaries import Extension, read_dictionary, write_dictionary, write_extension
 from snapcoder.storage.hashing import file_sha256
 from snapcoder.storage.tables import read_table
 from snapcoder.study.analysis import EvolutionSettings, PhaseSettings
+from snapcoder.study.presence import PresenceSettings
 from snapcoder.study.timing import TimingSettings
+
+PRESENCE = dataclasses.asdict(PresenceSettings(min_active=20, min_positives=5))
 
 
 def row_table(n, first_token=0):
@@ -32,7 +37,7 @@ def row_table(n, first_token=0):
     return RowTable(index // 10, index % 10, index % 7 + first_token, index // 100, (index >= n // 2).astype(np.uint8))
 
 
-def job(step, inputs, outputs, **sections):
+def job(step, inputs, outputs, /, **sections):
     many = {name: value if isinstance(value, tuple) else (value,) for name, value in inputs.items()}
     return Job(step, many, {name: (path,) for name, path in outputs.items()}, sections, 1, {"step": step})
 
@@ -57,6 +62,7 @@ def run_evolution(folder, out, caches):
     options = {
         "evolution": dataclasses.asdict(EvolutionSettings()),
         "timing": dataclasses.asdict(TimingSettings(null_draws=100, bootstrap=20, heldout_rows=200)),
+        "presence": PRESENCE,
         "layer": 2,
     }
     dictionary, table = folder / "dictionary.safetensors", out / "feature_trajectory.parquet"
@@ -76,6 +82,18 @@ def run_evolution(folder, out, caches):
     onset_sensitivity(job("onset_sensitivity", inputs, made, **options))
     inputs = {"dictionary": dictionary, "codes": folder / "codes.h5", "caches": caches}
     heldout_snapshots(job("heldout_snapshots", inputs, {"table": out / "heldout_snapshots.parquet"}, **options))
+    parts = tuple(measure_presence(folder, out, cache, step=read_header(cache).step) for cache in caches)
+    inputs = {"presence": parts, "trajectory": table, "timing": out / "feature_timing.parquet"}
+    outputs = {"onsets": out / "feature_onsets.parquet", "presence": out / "feature_presence.parquet"}
+    feature_onsets(job("feature_onsets", inputs, outputs, **options))
+
+
+def measure_presence(folder, out, cache, *, step, **inputs):
+    table = out / f"presence{step}.parquet"
+    inputs |= {"dictionary": folder / "dictionary.safetensors", "codes": folder / "codes.h5", "cache": cache}
+    settings = {"presence": PRESENCE, "layer": 2, "step": step}
+    presence(job("presence", inputs, {"table": table}, **settings))
+    return table
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +112,9 @@ def test_the_steps_recover_planted_onsets_from_files(study):
     assert list(own["step"]) == list(STEPS[1:-1])
     assert (own["ev"] > 0.9).all()
     assert read_table(folder / "tables/rotation_summary.parquet")["cka"].between(0, 1.0001).all()
+    onsets = read_table(folder / "tables/feature_onsets.parquet")
+    assert list(onsets["onset_hi"]) == [STEPS[onset] for onset in ONSETS]
+    assert list(onsets["verdict"]) == ["present_from_start"] * 2 + ["confirmed"] * 4
     rates = read_table(folder / "tables/dimensionality.parquet")
     assert (rates["total_dim_rate"] <= 1).all()
     assert (rates["pr_act_ci_lo"] < rates["pr_act"]).all()
@@ -155,6 +176,43 @@ def test_a_missing_cache_is_named(study, tmp_path):
     folder, caches = study
     with pytest.raises(ValueError, match=r"no activation cache of snapshots \[4\]"):
         run_evolution(folder, tmp_path / "tables", caches[:1] + caches[2:])
+
+
+def test_an_added_snapshot_is_measured_with_its_own_decoder_and_code(study, tmp_path):
+    folder, caches = study
+    dictionary, (_, z, _) = read_dictionary(folder / "dictionary.safetensors"), planted(n_rows=1000)
+    norms = dictionary.decoder_norms()[3]
+    own = z.multiply(z * norms > dictionary.threshold).tocsr()  # the gate of snapshot 3, as its extension would have it
+    extension = Extension(
+        dictionary.decoder[3], dictionary.decoder_bias[3], dictionary.scale[3], dictionary.center[3],
+        dictionary.encoder[3], dictionary.encoder_bias, dictionary.threshold, step=STEPS[3], level="frozen", layer=2,
+    )  # fmt: skip
+    write_extension(tmp_path / "own.safetensors", extension, {})
+    write_codes(tmp_path / "own.codes.h5", Codes(own, row_table(1000)), {})
+    added = measure_presence(
+        folder, tmp_path, caches[3], step=STEPS[3], extension=tmp_path / "own.safetensors",
+        extension_codes=tmp_path / "own.codes.h5",
+    )  # fmt: skip
+    found, base = read_table(added), read_table(folder / f"tables/presence{STEPS[3]}.parquet")
+    assert found["added"].all()
+    pd.testing.assert_frame_equal(found.drop(columns="added"), base.drop(columns="added"))
+
+
+def test_presence_refuses_caches_of_other_tokens_or_steps_and_snapshots_it_does_not_know(study, tmp_path):
+    folder, caches = study
+    with pytest.raises(CacheError, match="is of step 4, not 16"):
+        measure_presence(folder, tmp_path, caches[1], step=16)
+    cache = tmp_path / "step99.h5"
+    for rows, said in (
+        (row_table(1000, first_token=1), "is of other tokens"),
+        (row_table(1000), "has it an extension"),
+    ):
+        write_cache(
+            cache, [np.random.default_rng(0).standard_normal((1000, 16)).astype("f4")], rows=rows, step=99, layer=2,
+            site="blocks.2.resid_post", d_model=16, dtype="float32", provenance={},
+        )  # fmt: skip
+        with pytest.raises(ValueError, match=said):
+            measure_presence(folder, tmp_path, cache, step=99)
 
 
 def write_parquet(path, **columns):

@@ -17,7 +17,7 @@ def test_the_page_shows_the_sweep_only_when_it_was_drawn(tmp_path):
     text = (without / "index.html").read_text(encoding="utf-8")
     assert f"figure-{figure.name}" not in text
     assert "sweep_metrics" not in text
-    assert text.count("<figure id=") == len(figures_of()) == len(CATALOGUE) - 1
+    assert text.count("<figure id=") == len(figures_of()) < len(CATALOGUE)
     shown = study_files.run_report(tmp_path, tables, drawn)
     text = (shown / "index.html").read_text(encoding="utf-8")
     assert f'id="figure-{figure.name}"' in text

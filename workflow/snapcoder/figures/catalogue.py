@@ -111,6 +111,21 @@ CATALOGUE: tuple[Figure, ...] = (
         ("feature_trajectory", "feature_timing"),
     ),
     Figure(
+        "presence_evidence",
+        "features",
+        "Presence: the norm beside other evidence",
+        "Upper left: share of live features that each evidence calls present. Norm: at least α of its own maximum; fires: at "
+        "least the rate floor; regression: significant after token permutations (FDR within the snapshot) and √R² at least α "
+        "of its maximum; probe: the interval of the AUROC of a linear probe for the feature's tokens lies above the bound; "
+        "latent scaling: amplitude in the error plus the own contribution, along its best direction, at least α of its value "
+        "at the peak; combined: docs/definitions.md. Upper right: features that the dictionary calls absent at a snapshot. "
+        "Confirmed: no evidence puts them there; decoupled: other features cover them; shrinkage: the signal is in the error, "
+        "the decoder too small. Lower left: norm against AUROC, all live features and snapshots; line: median; ρ: median over "
+        "features of Spearman's correlation over snapshots, with its distribution-free 95% interval. Lower right: "
+        f"verdicts on the onset that the norm gives. {_AXIS}",
+        ("feature_presence", "feature_onsets"),
+    ),
+    Figure(
         "rotation_rate",
         "directions",
         "When directions turn",

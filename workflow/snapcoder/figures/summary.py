@@ -124,6 +124,24 @@ def rotation_by_interval(rotation: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def norm_correlations(rows: pd.DataFrame, column: str) -> np.ndarray:
+    """Return per feature Spearman's rho over snapshots of its relative norm and `column`, in no particular order.
+
+    rows: feature_presence. Features are left out where either is missing at a snapshot or the same at all.
+    """
+    norm, other = (
+        rows.pivot(index="feature", columns="step", values=name).to_numpy(float) for name in ("norm_rel", column)
+    )
+    keep = ~(np.isnan(norm) | np.isnan(other)).any(axis=1)
+    norm, other = norm[keep], other[keep]
+    if not norm.size:
+        return np.zeros(0)
+    varies = (np.ptp(norm, axis=1) > 0) & (np.ptp(other, axis=1) > 0)
+    a, b = (stats.rankdata(values[varies], axis=1) for values in (norm, other))
+    a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
+    return np.asarray((a * b).sum(axis=1) / np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1)))
+
+
 def metric_curve(phase_metrics: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Return the rows of one metric with a defined value, by step."""
     if phase_metrics.empty:

@@ -1,4 +1,4 @@
-"""Findings about features: classes, lifetimes, complexity, and whether the norm can be trusted."""
+"""Findings about features: classes, lifetimes and complexity."""
 
 from collections.abc import Mapping
 
@@ -26,7 +26,6 @@ def feature_findings(tables: Mapping[str, pd.DataFrame]) -> list[Finding]:
         _classes(timing, live),
         _lifetimes(live),
         _firing(live),
-        _norm_validity(tables["feature_trajectory"], live),
         _complexity(live, tables["complexity"]),
         _type_order(live, tables["complexity"]),
     ]
@@ -116,40 +115,6 @@ def _firing(live: pd.DataFrame) -> Finding:
         sentence,
         (Statistic("share with the same onset", same.value, "feature_timing", same.low, same.high),),
         caveat="Where they disagree, distrust the norm: it is part of what training minimises.",
-    )
-
-
-def _norm_validity(trajectory: pd.DataFrame, live: pd.DataFrame) -> Finding:
-    claim, name = "The norm follows how well the activations are explained by the code", "feature_trajectory"
-    rows = trajectory[trajectory["feature"].isin(live["feature"])] if not trajectory.empty else trajectory
-    if rows.empty or rows["step"].nunique() < 5:
-        return undecidable("norm_validity", "features", claim, "There are fewer than five snapshots.", name)
-    norm = rows.pivot(index="feature", columns="step", values="norm").to_numpy(float)
-    r2 = rows.pivot(index="feature", columns="step", values="regress_r2").to_numpy(float)
-    keep = (
-        ~np.isnan(norm).any(axis=1) & ~np.isnan(r2).any(axis=1) & (np.ptp(norm, axis=1) > 0) & (np.ptp(r2, axis=1) > 0)
-    )
-    if keep.sum() < FEW:
-        return undecidable("norm_validity", "features", claim, "The regression is defined for too few features.", name)
-    a, b = (stats.rankdata(values[keep], axis=1) for values in (norm, r2))
-    a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
-    rho = (a * b).sum(axis=1) / np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
-    middle = median_interval(rho)
-    verdict: Verdict = "found" if middle.low > 0.5 else "not_found" if middle.high < 0.5 else "undecidable"
-    sentence = (
-        "Over snapshots, a feature's norm and the variance that its code explains have a median rank "
-        f"correlation of {number(middle.value)} "
-        f"{between(middle.low, middle.high)} over {plural(middle.n, 'feature')}; "
-        f"{percent(float((rho < 0).mean()))} are negative."
-    )
-    return Finding(
-        "norm_validity",
-        "features",
-        claim,
-        verdict,
-        sentence,
-        (Statistic("median Spearman ρ, norm and regress_r2", middle.value, name, middle.low, middle.high),),
-        caveat="Counted as found when the interval lies above 0.5.",
     )
 
 

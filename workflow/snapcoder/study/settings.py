@@ -30,6 +30,8 @@ _SECTIONS: dict[str, tuple[str, ...]] = {
     "onset_distribution": ("timing",),
     "onset_sensitivity": ("evolution", "timing"),
     "heldout_snapshots": ("timing",),
+    "presence": ("presence",),
+    "feature_onsets": ("evolution", "presence"),
     "tasks": ("tasks",),
     "behaviour": ("behaviour",),
     "task_performance": ("tasks",),
@@ -49,6 +51,8 @@ _CARRYING = frozenset({"attribution_examples", "ig_steps", "top_features", "k_gr
 _EVOLUTION_DRAWS = frozenset({"null_draws", "bootstrap", "seed"})
 _TIMING = frozenset({"sigmoid_r2", "alpha_grid", "consecutive_grid", "thinning", "heldout_rows", "null_draws"})
 """Keys of `evolution` that only random draws read, and those of `timing` that one step or another reads alone."""
+_DECIDING = frozenset({"fdr", "probe_auroc"})
+"""Keys of `presence` that decide on what was measured; the others say how it is."""
 
 _UNUSED: dict[str, frozenset[str]] = {
     "corpus": frozenset({"packages", "files"}),  # reach the step as inputs
@@ -58,6 +62,27 @@ _UNUSED: dict[str, frozenset[str]] = {
     "sweep_point": frozenset({"extension", "preset", "gpus", "sharding"}),
     "sweep_sae": frozenset({"extension", "preset", "gpus", "sharding"}),
     "sae_series": frozenset({"extension", "preset", "gpus", "sharding"}),
+    "presence": _DECIDING,
+    "feature_onsets": frozenset(
+        {
+            "permutations",
+            "null_features",
+            "min_active",
+            "min_positives",
+            "probe_positives",
+            "probe_negatives",
+            "probe_ridge",
+            "segments",
+            "seed",
+            "bootstrap",
+            "null_draws",
+            "rate_floor",
+            "baseline_step",
+            "dense_rate",
+            "transient_lifetime",
+            "flat_range",
+        }
+    ),
     "tasks": _CARRYING | {"files"},  # files reach the step as inputs
     "task_performance": _MAKING | (_CARRYING - {"bootstrap"}),
     "prompts": _MAKING | (_CARRYING - {"attribution_examples"}) | {"seed"},
