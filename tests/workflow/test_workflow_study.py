@@ -78,7 +78,7 @@ def test_nothing_reruns(finished):
 def test_every_table_is_declared_filled_and_valid(finished):
     found = sorted((finished.results / "tables").rglob("*.parquet"))
     names = {path.stem for path in found}
-    parts = {"behaviour", "behaviour_draws", "task_examples", "extension_metrics", "sweep_metrics"}
+    parts = {"behaviour", "behaviour_draws", "token_class_sums", "task_examples", "extension_metrics", "sweep_metrics"}
     assert names == set(TABLES) - parts
     for path in found:
         table = pq.read_table(path)
@@ -115,7 +115,7 @@ def test_adding_a_snapshot_runs_its_own_jobs_and_the_aggregates_only(study):
     for rule in ("activations", "prompts", "attribution", "extension"):
         assert plan[rule] == ["layer=0, step=24", "layer=0, step=8"]
     assert plan["behaviour"] == ["step=24", "step=8"]
-    assert not {"corpus", "ngrams", "pretrain", "crosscoder", "codes", "tasks", "complexity"} & set(plan)
+    assert not {"corpus", "ngrams", "ngram_text", "pretrain", "crosscoder", "codes", "tasks", "complexity"} & set(plan)
     run(study)
     after = content(study)
     untouched = ("corpus/", "snapshots/", "activations/", "crosscoder/", "codes/", "prompts/", "tasks/")
