@@ -79,8 +79,9 @@ def _common(rng) -> dict[str, pd.DataFrame]:
             }
         ),
         "ngram_entropy": pd.DataFrame(
-            {"order": [1, 2, 3], "cross_entropy": [5.2, 4.0, 3.4], "ci_lo": [5.1, 3.9, 3.3], "ci_hi": [5.3, 4.1, 3.5],
-             "n_tokens": 9000, "n_distinct": 400}
+            {"order": [1, 2, 3] * 2, "smoothing": ["kneser_ney"] * 3 + ["add_k"] * 3,
+             "cross_entropy": [5.2, 4.0, 3.4, 5.2, 4.1, 3.9], "ci_lo": [5.1, 3.9, 3.3, 5.1, 4.0, 3.8],
+             "ci_hi": [5.3, 4.1, 3.5, 5.3, 4.2, 4.0], "n_tokens": 9000, "n_distinct": 400}
         ),
         "snapshots": pd.DataFrame(
             {"step": STEPS, "tokens": np.array(STEPS) * 2048.0, "added": [s in ADDED for s in STEPS], "source": "pretrain",

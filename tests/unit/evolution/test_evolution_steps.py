@@ -129,7 +129,7 @@ def test_the_phase_steps_write_tables_that_fit_their_schemas(study, tmp_path):
     inputs = {
         "behaviour": tuple(behaviour),
         "ngram_entropy": write_parquet(
-            tmp_path / "h.parquet", order=[1, 2], cross_entropy=[5.0, 3.0], ci_lo=1.0, ci_hi=9.0, n_tokens=10
+            tmp_path / "h.parquet", order=[1, 2], smoothing="kneser_ney", cross_entropy=[5.0, 3.0], ci_lo=1.0, ci_hi=9.0, n_tokens=10
         ),
         "trajectory": folder / "tables/feature_trajectory.parquet",
         "rotation_summary": folder / "tables/rotation_summary.parquet",

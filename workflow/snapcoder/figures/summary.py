@@ -132,6 +132,13 @@ def metric_curve(phase_metrics: pd.DataFrame, metric: str) -> pd.DataFrame:
     return chosen.sort_values("step")
 
 
+def smoothed_entropies(ngram_entropy: pd.DataFrame, smoothing: str = "kneser_ney") -> pd.DataFrame:
+    """Return the rows of one smoothing, by order; without a name, of the one that everything is measured against."""
+    if ngram_entropy.empty:
+        return ngram_entropy
+    return ngram_entropy[ngram_entropy["smoothing"] == smoothing].sort_values("order")
+
+
 def acquired_tasks(performance: pd.DataFrame) -> dict[str, int | None]:
     """Return per scored task the snapshot from which it stays acquired to the end; None when it is not at the end."""
     found: dict[str, int | None] = {}

@@ -37,7 +37,8 @@ def ngram_metrics(behaviour: pd.DataFrame, entropies: pd.DataFrame) -> pd.DataFr
     """
     parts = [behaviour.assign(group="ngram", n=behaviour["n"].astype("Int64"))[COLUMNS]]
     steps = np.sort(behaviour["step"].unique())
-    for row in entropies.sort_values("order").to_dict("records"):
+    main = entropies[entropies["smoothing"] == "kneser_ney"]
+    for row in main.sort_values("order").to_dict("records"):
         interval = (row["ci_lo"], row["ci_hi"])
         name = f"h{row['order']}"
         parts.append(

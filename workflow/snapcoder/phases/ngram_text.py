@@ -107,7 +107,8 @@ def text_metrics(losses: TextLosses, *, bootstrap: int, seed: int) -> tuple[pd.D
     """
     n_sequences = losses.n.shape[1]
     weights = document_weights(n_sequences, draws=bootstrap, seed=seed)
-    values, n_rows = {}, {}
+    values: dict[str, np.ndarray] = {}
+    n_rows: dict[str, int] = {}
     for index, name in enumerate(ORDERS.values()):
         if not losses.n[index].any():
             continue

@@ -148,7 +148,7 @@ def _score_chunk(
     guess = log_q.argmax(axis=1)
     bigram, entropy_bigram = reference.bigram(token)
     trigram, entropy_trigram = reference.trigram(previous, token)
-    given = {
+    given: dict[int, tuple[np.ndarray, np.ndarray | float]] = {
         1: (reference.unigram, reference.unigram_entropy),
         2: (bigram, entropy_bigram),
         3: (trigram, entropy_trigram),
