@@ -75,7 +75,7 @@ def test_the_fitted_parameters_are_the_best_on_new_text_of_the_same_source():
     table = table.set_index(["order", "smoothing"])
     assert table["interpolation"].between(0, 1).all()
     spread = [np.ptp(table.loc[order, "cross_entropy"]) for order in (1, 2, 3)]
-    assert spread[0] < 0.001  # plentiful counts: smoothing does not matter
+    assert spread[0] < 0.01  # plentiful counts: smoothing does not matter
     assert spread[2] > spread[1] > spread[0]
     assert (table["ci_lo"] < table["cross_entropy"]).all()
     assert table["n_tokens"].nunique() == 1
