@@ -15,7 +15,7 @@ from snapcoder.steps.phase_segments import phase_segments
 from snapcoder.steps.rotation import rotation
 from snapcoder.steps.timing import timing
 from snapcoder.steps.trajectories import trajectories
-from snapcoder.storage.activations import CacheError, RowTable, write_cache
+from snapcoder.storage.activations import CacheError, RowTable, read_cache, read_rows, write_cache
 from snapcoder.storage.codes import Codes, write_codes
 from snapcoder.storage.dictionaries import write_dictionary
 from snapcoder.storage.hashing import file_sha256
@@ -107,7 +107,7 @@ def write_parquet(path, **columns):
 
 
 def test_the_phase_steps_write_tables_that_fit_their_schemas(study, tmp_path):
-    folder, _ = study
+    folder, caches = study
     rng = np.random.default_rng(0)
     names, n = list(UNITS), len(UNITS)
     behaviour, draws = [], []
@@ -151,4 +151,13 @@ def test_the_phase_steps_write_tables_that_fit_their_schemas(study, tmp_path):
     table = read_table(segments)
     ngram = table[table["metric_set"] == "ngram"]
     assert list(ngram["break_step"].dropna()) == [64]
-    assert {"ngram", "features", "optimiser", "reconstruction", "activations"} == set(read_table(metrics)["group"])
+    rows = read_table(metrics)
+    assert {"ngram", "features", "optimiser", "reconstruction", "activations"} == set(rows["group"])
+    assert set(zip(rows["group"], rows["split"], strict=True)) == {
+        ("ngram", "heldout"), ("features", "cached"), ("optimiser", "train"), ("reconstruction", "heldout"),
+        ("activations", "cached"),
+    }  # fmt: skip
+    train = read_cache(caches[0])[read_rows(caches[0]).split == 0]
+    first = rows[rows["step"] == STEPS[0]].set_index("metric")["value"]
+    assert first["act_mean_norm"] == pytest.approx(np.linalg.norm(train, axis=1).mean())
+    assert first["act_max_abs"] == pytest.approx(np.abs(read_cache(caches[0])).max())

@@ -7,6 +7,7 @@ import pandas as pd
 from scipy import stats
 
 ZERO = 0.5  # log axes place step 0 here
+FEW_TOKENS = 100  # classes with fewer scored tokens are in the tables, but not drawn or told of
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,20 @@ def smoothed_entropies(ngram_entropy: pd.DataFrame, smoothing: str = "kneser_ney
     if ngram_entropy.empty:
         return ngram_entropy
     return ngram_entropy[ngram_entropy["smoothing"] == smoothing].sort_values("order")
+
+
+def shown_classes(token_classes: pd.DataFrame, family: str, *, least: int = FEW_TOKENS) -> list[str]:
+    """Return the classes of a family with at least `least` tokens: ordered ones in order, others by frequency."""
+    if token_classes.empty:
+        return []
+    chosen = token_classes[(token_classes["family"] == family) & (token_classes["n"] >= least)]
+    if family == "position":
+        chosen = chosen.assign(first=chosen["class"].str.split("_").str[1].astype(int)).sort_values("first")
+    elif family == "frequency":
+        chosen = chosen.sort_values("class")
+    else:
+        chosen = chosen.sort_values(["n", "class"], ascending=[False, True])
+    return [str(name) for name in chosen["class"]]
 
 
 def acquired_tasks(performance: pd.DataFrame) -> dict[str, int | None]:

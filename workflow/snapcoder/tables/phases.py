@@ -69,6 +69,14 @@ PHASE_METRICS = TableSchema(
             "family of the metric",
             categories=("ngram", "features", "optimiser", "reconstruction", "activations"),
         ),
+        Column(
+            "split",
+            "string",
+            "–",
+            "text behind the value: held-out documents, those of training, the cached rows of both, or text sampled from "
+            "the n-gram models",
+            categories=("heldout", "train", "cached", "sampled"),
+        ),
         Column("value", "float64", "see unit", "estimate", nullable=True),
         Column("ci_lo", "float64", "see unit", "2.5% bound where an interval is defined", nullable=True),
         Column("ci_hi", "float64", "see unit", "97.5% bound where an interval is defined", nullable=True),
