@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from snapcoder.figures.axes import step_axis
 from snapcoder.figures.phases import plot_curve
 from snapcoder.figures.style import GREY, LINE_COLOURS, METRIC_COLOURS, new_figure, not_found, step_colours
-from snapcoder.figures.summary import metric_curve, shown_classes
+from snapcoder.figures.summary import class_label, metric_curve, shown_classes
 
 _ORDERS = (("uni", "unigram", "h1"), ("bi", "bigram", "h2"), ("tri", "trigram", "h3"))
 _RULES = {
@@ -21,7 +21,7 @@ _RULES = {
 }
 _FAMILIES = {
     "form": "What the token is",
-    "frequency": "How frequent it is (share of the text, from the most frequent tokens down)",
+    "frequency": "How frequent it is",
     "repetition": "Whether it repeats the context",
     "novelty": "Whether training showed it after these tokens",
     "position": "How many tokens precede it",
@@ -86,7 +86,7 @@ def plot_class_losses(losses: pd.DataFrame, moments: pd.DataFrame, ax: Axes, *, 
     """Draw the loss of each class, with a diamond and its 95% interval where it has come halfway down."""
     for name, colour in colours.items():
         curve = losses[losses["class"] == name].sort_values("step")
-        plot_curve(curve.assign(value=curve["loss"]), ax, colour=colour, label=name.replace("_", " "))  # type: ignore[arg-type]
+        plot_curve(curve.assign(value=curve["loss"]), ax, colour=colour, label=class_label(name))  # type: ignore[arg-type]
         row = moments[moments["class"] == name].iloc[0]
         if pd.notna(row["aoa_step"]):
             height = 0.5 * (row["loss_first"] + row["loss_best"])
@@ -106,7 +106,7 @@ def plot_class_gaps(losses: pd.DataFrame, ax: Axes, *, colours: Mapping[str, obj
         curve = losses[losses["class"] == name].sort_values("step")
         renamed = {"gap_h3": "value", "gap_h3_ci_lo": "ci_lo", "gap_h3_ci_hi": "ci_hi"}
         part = curve[["step", *renamed]].rename(columns=renamed)
-        plot_curve(part, ax, colour=colour, label=name.replace("_", " "))  # type: ignore[arg-type]
+        plot_curve(part, ax, colour=colour, label=class_label(name))  # type: ignore[arg-type]
     ax.axhline(0, color=GREY, linewidth=1.0, linestyle="--")
     ax.set_ylim(LOWEST_GAP, max(0.5, 1.1 * float(np.nanmax(losses["gap_h3"]))))
     ax.set_ylabel("nats/token")

@@ -68,8 +68,9 @@ CATALOGUE: tuple[Figure, ...] = (
         "Which tokens are learnt first, and where the model passes the trigram",
         "Mean loss on held-out tokens of each class (left), with a diamond and a bar (95% interval) where it has come "
         "halfway from its first to its lowest value; loss of the trigram model on the same tokens minus the model's "
-        "(right; cut below −2, above 0 the model is better). Classes are defined by rule (docs/definitions.md); those "
-        f"with fewer than 100 scored tokens are left out. {_BANDS} {_AXIS}",
+        "(right; cut below −2, above 0 the model is better). Classes are defined by rule (docs/definitions.md; "
+        "frequency: bands of the training text, its most frequent tokens first; position: tokens of the sequence before); "
+        f"those with fewer than 100 scored tokens are left out. {_BANDS} {_AXIS}",
         ("token_class_loss", "token_classes"),
     ),
     Figure(

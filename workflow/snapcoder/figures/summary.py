@@ -154,6 +154,16 @@ def shown_classes(token_classes: pd.DataFrame, family: str, *, least: int = FEW_
     return [str(name) for name in chosen["class"]]
 
 
+def class_label(name: str) -> str:
+    """Return the name of a class of tokens as it is shown: bands as ranges, underscores as spaces."""
+    kind, *bounds = name.split("_")
+    if kind == "frequency":
+        return f"{int(bounds[0])}–{bounds[1]}%"
+    if kind == "position":
+        return "–".join(bounds)
+    return name.replace("_", " ")
+
+
 def acquired_tasks(performance: pd.DataFrame) -> dict[str, int | None]:
     """Return per scored task the snapshot from which it stays acquired to the end; None when it is not at the end."""
     found: dict[str, int | None] = {}

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from snapcoder.report.finding import Finding, Verdict
+from snapcoder.report.findings_behaviour import behaviour_findings
 from snapcoder.report.findings_dictionary import dictionary_findings
 from snapcoder.report.findings_directions import direction_findings
 from snapcoder.report.findings_features import feature_findings
@@ -29,7 +30,7 @@ _TABLES = (
     "recon_metrics", "crosscoder_training", "extension_metrics", "phase_metrics", "phase_segments", "ngram_entropy",
     "feature_timing", "feature_trajectory", "snapshots", "complexity", "direction_rotation", "rotation_summary",
     "dimensionality", "task_performance", "tasks", "ablation_curves", "attribution", "attribution_quality",
-    "sweep_metrics",
+    "sweep_metrics", "token_class_loss", "token_classes", "token_class_contrasts",
 )  # fmt: skip
 
 
@@ -38,6 +39,7 @@ def all_findings(tables: Mapping[str, pd.DataFrame]) -> list[Finding]:
     given = {name: tables.get(name, pd.DataFrame()) for name in _TABLES}
     found = [
         *phase_findings(given),
+        *behaviour_findings(given),
         *feature_findings(given),
         *direction_findings(given),
         *_with_abilities(task_findings(given)),
