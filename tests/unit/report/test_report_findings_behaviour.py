@@ -5,7 +5,8 @@ import pytest
 from synthetic_study import empty_tables, synthetic_tables
 
 from snapcoder.figures.summary import FEW_TOKENS, class_label, shown_classes
-from snapcoder.report.findings import all_findings
+from snapcoder.report.findings_behaviour import behaviour_findings
+from snapcoder.report.findings_phases import phase_findings
 
 KEYS = {
     "ngram_text", "ngram_regression", "frequent_first", "class_order", "classes_below_h3", "contrast_copying",
@@ -19,7 +20,7 @@ def tables():
 
 
 def findings(tables):
-    return {finding.key: finding for finding in all_findings(tables) if finding.key in KEYS}
+    return {finding.key: finding for finding in behaviour_findings(tables)}
 
 
 def with_values(tables, name, rows, **columns):
@@ -81,11 +82,10 @@ def test_contrasts_follow_their_interval_at_the_last_snapshot(tables):
 
 def test_nothing_scored_is_undecidable_everywhere():
     assert {finding.verdict for finding in findings(empty_tables()).values()} == {"undecidable"}
-    assert {finding.verdict for finding in findings({}).values()} == {"undecidable"}
 
 
 def test_other_smoothings_are_named_where_the_loss_passes_a_line(tables):
-    sentence = {finding.key: finding.sentence for finding in all_findings(tables)}["loss_below_h3"]
+    sentence = {finding.key: finding.sentence for finding in phase_findings(tables)}["loss_below_h3"]
     assert "add-k (3.90) from step 512 on" in sentence
     assert "Jelinek" not in sentence  # the study has no such row
 

@@ -174,8 +174,8 @@ def _below_trigram(losses: pd.DataFrame, classes: pd.DataFrame) -> Finding:
     chosen = classes[classes["class"].isin(shown)].sort_values(["below_h3_step", "class"])
     passed, never = chosen[chosen["below_h3_step"].notna()], chosen[chosen["below_h3_step"].isna()]
     groups = [
-        f"from {step(since)} on: {', '.join(_named(row) for _, row in part.iterrows())}"
-        for since, part in passed.groupby("below_h3_step", sort=True)
+        f"from {step(part['below_h3_step'].iloc[0])} on: {', '.join(_named(row) for _, row in part.iterrows())}"
+        for _, part in passed.groupby("below_h3_step", sort=True)
     ]
     if len(never):
         groups.append(f"not clearly at the end: {', '.join(_named(row) for _, row in never.iterrows())}")
