@@ -39,9 +39,9 @@ def test_the_planted_story_is_told(tables):
     assert "step 16" in found["ngram_text"].sentence
     assert "0–25% step 20 [18, 22], 95–100% step 200 [180, 220]" in found["frequent_first"].sentence
     assert "not clearly at the end: frequency 95–100%, position 1, position 2–3" in found["classes_below_h3"].sentence
-    assert "on repeated bigram than on first occurrence; above 0 to the end from step 512 on" in (
-        found["contrast_copying"].sentence
-    )
+    sentence = found["contrast_copying"].sentence
+    assert "by 0.60 nats/token [0.56, 0.64] on the same tokens of class repeated bigram, which is 0.40" in sentence
+    assert "more than on first occurrence; both above 0 to the end from step 512 on" in sentence
 
 
 def test_text_that_is_never_unlearnt_is_not_found_and_overlap_is_undecidable(tables):
@@ -76,6 +76,12 @@ def test_contrasts_follow_their_interval_at_the_last_snapshot(tables):
     unsure = with_values(tables, "token_class_contrasts", last, ci_lo=-0.1)
     assert findings(unsure)["contrast_copying"].verdict == "undecidable"
     assert "to the end" not in findings(unsure)["contrast_copying"].sentence
+    behind = {
+        "class": "repeated_bigram",
+        "step": 2000,
+    }  # a larger gain on a class where the trigram model is still better
+    slow = with_values(tables, "token_class_loss", behind, gap_h3=-0.5, gap_h3_ci_lo=-0.6, gap_h3_ci_hi=-0.4)
+    assert findings(slow)["contrast_copying"].verdict == "not_found"
     without = with_values(tables, "token_class_contrasts", last, ci_lo=np.nan)
     assert findings(without)["contrast_copying"].verdict == "undecidable"
 
