@@ -212,7 +212,16 @@ def all_checkpoint_files():
 
 def report_tables():
     """Every table that a layer's figures and report read; a study without a part lacks that part's table."""
-    common = ["documents", "ngram_entropy", "snapshots", "tasks", "task_performance"]
+    common = [
+        "documents",
+        "ngram_entropy",
+        "snapshots",
+        "tasks",
+        "task_performance",
+        "token_class_loss",
+        "token_classes",
+        "token_class_contrasts",
+    ]
     layer = [
         "crosscoder_training",
         "recon_metrics",

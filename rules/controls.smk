@@ -22,15 +22,15 @@ for control in CONTROLS:
     # What a control shares with the study is the study's to make; a rule for it here would be a second maker of one file.
     if control.kind in MODEL_KINDS:
 
-        use rule * from control_name exclude fetch_text, corpus, ngrams, tasks as control_rules*
+        use rule * from control_name exclude fetch_text, corpus, ngrams, ngram_text, tasks as control_rules*
 
     elif control.has_own_models:
 
-        use rule * from control_name exclude fetch_text, corpus, ngrams, tasks, pretrain as control_rules*
+        use rule * from control_name exclude fetch_text, corpus, ngrams, ngram_text, tasks, pretrain as control_rules*
 
     else:
 
-        use rule * from control_name exclude fetch_text, corpus, ngrams, tasks, pretrain, snapshot, integrity, behaviour, task_performance, prompts, activations as control_rules*
+        use rule * from control_name exclude fetch_text, corpus, ngrams, ngram_text, tasks, pretrain, snapshot, integrity, behaviour, task_performance, prompts, activations as control_rules*
 
 
 rule untrained:

@@ -79,3 +79,30 @@ rule ngrams:
         " --out model {output.model} --out table {output.table}"
         " --record {output.record} --settings {params.settings:q} --code {params.code} --threads {threads}"
         " --log {log}"
+
+
+rule ngram_text:
+    input:
+        tokens="<text>/corpus/tokens.h5",
+        ngrams="<text>/corpus/ngrams.h5",
+    output:
+        text="<text>/corpus/ngram_text.h5",
+        record="<records>/ngram_text.json",
+    log:
+        "<logs>/ngram_text.log",
+    benchmark:
+        "<benchmarks>/ngram_text.jsonl"
+    conda:
+        "../envs/snapcoder.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime="1h",
+    params:
+        settings=settings("ngram_text"),
+        code=code("ngram_text"),
+    shell:
+        "python -m snapcoder ngram_text --in tokens {input.tokens} --in ngrams {input.ngrams}"
+        " --out text {output.text}"
+        " --record {output.record} --settings {params.settings:q} --code {params.code} --threads {threads}"
+        " --log {log}"

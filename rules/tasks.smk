@@ -34,11 +34,14 @@ rule behaviour:
         facts="<models>/snapshots/step{step}/snapshot.json",
         weights=checkpoint_files,
         tokens="<text>/corpus/tokens.h5",
+        tokenizer="<text>/corpus/tokenizer.json",
         ngrams="<text>/corpus/ngrams.h5",
+        text="<text>/corpus/ngram_text.h5",
         tasks="<text>/tasks/examples.jsonl",
     output:
         table="<models>/behaviour/step{step}.parquet",
         draws="<models>/behaviour/step{step}.draws.parquet",
+        classes="<models>/behaviour/step{step}.classes.parquet",
         tasks="<models>/behaviour/step{step}.tasks.parquet",
         record="<records>/behaviour.step{step}.json",
     log:
@@ -56,8 +59,38 @@ rule behaviour:
         code=code("behaviour"),
     shell:
         "python -m snapcoder behaviour --in facts {input.facts} --in weights {input.weights}"
-        " --in tokens {input.tokens} --in ngrams {input.ngrams} --in tasks {input.tasks}"
-        " --out table {output.table} --out draws {output.draws} --out tasks {output.tasks}"
+        " --in tokens {input.tokens} --in tokenizer {input.tokenizer} --in ngrams {input.ngrams}"
+        " --in text {input.text} --in tasks {input.tasks}"
+        " --out table {output.table} --out draws {output.draws} --out classes {output.classes}"
+        " --out tasks {output.tasks}"
+        " --record {output.record} --settings {params.settings:q} --code {params.code} --threads {threads}"
+        " --log {log}"
+
+
+rule token_classes:
+    input:
+        sums=expand("<models>/behaviour/step{step}.classes.parquet", step=SHOWN),
+    output:
+        losses="<results>/tables/token_class_loss.parquet",
+        classes="<results>/tables/token_classes.parquet",
+        contrasts="<results>/tables/token_class_contrasts.parquet",
+        record="<records>/token_classes.json",
+    log:
+        "<logs>/token_classes.log",
+    benchmark:
+        "<benchmarks>/token_classes.jsonl"
+    conda:
+        "../envs/snapcoder.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime="1h",
+    params:
+        settings=settings("token_classes"),
+        code=code("token_classes"),
+    shell:
+        "python -m snapcoder token_classes --in sums {input.sums}"
+        " --out losses {output.losses} --out classes {output.classes} --out contrasts {output.contrasts}"
         " --record {output.record} --settings {params.settings:q} --code {params.code} --threads {threads}"
         " --log {log}"
 

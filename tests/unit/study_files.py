@@ -10,7 +10,10 @@ from snapcoder.steps.report import report
 from snapcoder.storage.tables import write_table
 from snapcoder.tables.catalogue import TABLES
 
-COMMON = ("documents", "ngram_entropy", "snapshots", "tasks", "task_performance", "training_log")
+COMMON = (
+    "documents", "ngram_entropy", "snapshots", "tasks", "task_performance", "token_class_loss", "token_classes",
+    "token_class_contrasts", "training_log",
+)  # fmt: skip
 CORE = {
     "schema": 1,
     "step": "test",

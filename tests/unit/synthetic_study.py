@@ -57,6 +57,7 @@ def synthetic_tables(seed: int = 0) -> dict[str, pd.DataFrame]:
         **_onsets(history, directions["rotation_summary"]),
         **_evidence(history),
         **_phases(rng),
+        **_token_classes(),
         **_tasks(rng),
         **_meaning(rng, history["feature_timing"]),
     }
@@ -87,8 +88,9 @@ def _common(rng) -> dict[str, pd.DataFrame]:
             }
         ),
         "ngram_entropy": pd.DataFrame(
-            {"order": [1, 2, 3], "cross_entropy": [5.2, 4.0, 3.4], "ci_lo": [5.1, 3.9, 3.3], "ci_hi": [5.3, 4.1, 3.5],
-             "n_tokens": 9000, "n_distinct": 400}
+            {"order": [1, 2, 3] * 2, "smoothing": ["kneser_ney"] * 3 + ["add_k"] * 3,
+             "cross_entropy": [5.2, 4.0, 3.4, 5.2, 4.1, 3.9], "ci_lo": [5.1, 3.9, 3.3, 5.1, 4.0, 3.8],
+             "ci_hi": [5.3, 4.1, 3.5, 5.3, 4.2, 4.0], "n_tokens": 9000, "n_distinct": 400}
         ),
         "snapshots": pd.DataFrame(
             {"step": STEPS, "tokens": np.array(STEPS) * 2048.0, "added": [s in ADDED for s in STEPS], "source": "pretrain",
@@ -306,6 +308,19 @@ def _phases(rng) -> dict[str, pd.DataFrame]:
         "kl_bi_marginal": (2.2, 2.0, 1.1, 0.3, 0.2, 0.15, 0.12, 0.1, 0.1, 0.09),
         "mi_ctx": (0.0, 0.01, 0.1, 0.9, 1.2, 1.5, 1.8, 2.0, 2.05, 2.1),
         "mi_beyond_bigram": (0.0, 0.0, 0.01, 0.05, 0.12, 0.3, 0.5, 0.7, 0.72, 0.75),
+        "kl_tri_context": (2.9, 2.7, 1.9, 1.1, 1.0, 0.9, 0.75, 0.6, 0.55, 0.5),
+        "js_uni_context": (0.24, 0.22, 0.06, 0.12, 0.2, 0.3, 0.35, 0.4, 0.41, 0.42),
+        "js_bi_context": (0.5, 0.48, 0.3, 0.1, 0.12, 0.14, 0.18, 0.2, 0.21, 0.22),
+        "js_tri_context": (0.55, 0.53, 0.4, 0.3, 0.26, 0.22, 0.18, 0.14, 0.12, 0.11),
+        "tv_ruleset": (0.52, 0.5, 0.3, 0.35, 0.34, 0.33, 0.32, 0.31, 0.31, 0.3),
+        "ruleset_trigram": (0, 0, 0, 0.02, 0.1, 0.3, 0.4, 0.6, 0.63, 0.65),
+        "ruleset_agreement": (0.01, 0.2, 0.3, 0.4, 0.5, 0.5, 0.5, 0.55, 0.57, 0.6),
+        "r2_ngram_regression": (np.nan, 0.2, 0.8, 0.86, 0.8, 0.76, 0.74, 0.73, 0.73, 0.73),
+        "excess_on_unigram_text": (1.0, 0.9, 0.2, 0.6, 1.1, 1.9, 2.4, 2.9, 3.0, 3.1),
+        "excess_on_bigram_text": (2.7, 2.6, 1.5, 0.5, 0.55, 0.7, 0.9, 1.2, 1.3, 1.4),
+        "excess_on_trigram_text": (3.5, 3.4, 2.3, 1.5, 1.2, 1.0, 0.8, 0.72, 0.71, 0.7),
+        "zipf_slope": (0.0, -0.1, -0.4, -0.6, -0.62, -0.61, -0.62, -0.62, -0.62, -0.62),
+        "zipf_slope_unigram": (-0.6,) * 10,
         "n_new": (np.nan, 0, 0, 1, 4, 9, 4, 1, 0, 0),
         "n_lost": (np.nan, 0, 1, 3, 2, 1, 0, 0, 0, 0),
         "n_alive": (40, 40, 40, 41, 44, 50, 54, 55, 55, 55),
@@ -332,6 +347,46 @@ def _phases(rng) -> dict[str, pd.DataFrame]:
                  "delta_bic_vs_1seg": 0.0 if len(parts) == 1 else 25.0, "label": label}
             )  # fmt: skip
     return {"phase_metrics": pd.DataFrame(rows), "phase_segments": pd.DataFrame(segments)}
+
+
+def _token_classes() -> dict[str, pd.DataFrame]:
+    """Frequent tokens are learnt first; words that repeat are predicted beyond the trigram model at the end."""
+    classes = {  # share, trigram loss, moment of learning, loss at the end
+        ("all", "all"): (1.0, 3.4, 50, 3.2), ("form", "word_start"): (0.6, 4.0, 60, 3.9),
+        ("form", "punctuation"): (0.4, 2.6, 20, 2.1), ("frequency", "frequency_00_25"): (0.25, 2.5, 20, 2.1),
+        ("frequency", "frequency_95_100"): (0.05, 5.0, 200, 5.2), ("position", "position_1"): (0.02, 3.8, 40, 4.2),
+        ("position", "position_2_3"): (0.04, 3.4, 50, 3.6), ("position", "position_32_63"): (0.94, 3.4, 50, 3.1),
+        ("repetition", "first_occurrence"): (0.75, 3.5, 60, 3.4), ("repetition", "repeated_bigram"): (0.05, 2.3, 40, 1.7),
+        ("novelty", "seen_trigram"): (0.9, 3.0, 50, 2.8), ("novelty", "new_trigram"): (0.1, 7.0, 50, 6.0),
+    }  # fmt: skip
+    losses, moments = [], []
+    for (family, name), (share, h3, middle, end) in classes.items():
+        n = int(5000 * share)
+        curve = end + (6.2 - end) / (1 + np.exp(5 * (_place(np.array(STEPS)) - np.log10(middle))))
+        for step, loss in zip(STEPS, curve, strict=True):
+            row = {"step": step, "family": family, "class": name, "loss": loss, "ci_lo": loss - 0.05, "ci_hi": loss + 0.05,
+                   "n": n, "h1": h3 + 2, "h2": h3 + 0.8, "h3": h3}  # fmt: skip
+            for order in (1, 2, 3):
+                gap = row[f"h{order}"] - loss
+                row |= {f"gap_h{order}": gap, f"gap_h{order}_ci_lo": gap - 0.04, f"gap_h{order}_ci_hi": gap + 0.04}
+            losses.append(row)
+        below = {f"below_h{order}_step": 1024 if curve[-1] < h3 - 0.04 else np.nan for order in (1, 2, 3)}
+        moments.append(
+            {"family": family, "class": name, "n": n, "share": share, "loss_first": curve[0], "loss_best": curve[-1],
+             "best_step": 2000, "aoa_step": middle, "aoa_lo": middle * 0.9, "aoa_hi": middle * 1.1, **below}
+        )  # fmt: skip
+    pairs = {"copying": ("repeated_bigram", "first_occurrence"), "context": ("position_32_63", "position_2_3"),
+             "novelty": ("new_trigram", "seen_trigram")}  # fmt: skip
+    contrasts = [
+        {"step": step, "contrast": contrast, "class_a": a, "class_b": b, "value": value, "ci_lo": value - 0.1,
+         "ci_hi": value + 0.1}
+        for contrast, (a, b) in pairs.items()
+        for step, value in zip(STEPS, (-1, -0.9, -0.5, -0.1, 0, 0.1, 0.2, 0.3, 0.35, 0.4), strict=True)
+    ]  # fmt: skip
+    return {
+        "token_class_loss": pd.DataFrame(losses), "token_classes": pd.DataFrame(moments),
+        "token_class_contrasts": pd.DataFrame(contrasts),
+    }  # fmt: skip
 
 
 def _tasks(rng) -> dict[str, pd.DataFrame]:

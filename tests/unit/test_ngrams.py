@@ -219,7 +219,7 @@ def test_the_model_of_a_markov_chain_has_the_chains_entropy_rate():
     tokens = markov(transition, rows=3000, length=40, seed=4)
     doc = np.repeat(np.arange(len(tokens)), 40).reshape(tokens.shape)
     model = fit_ngrams(tokens[:2000], doc[:2000], vocab_size=6, fit_share=0.2)
-    table = ngram_entropies(model, tokens[2000:], doc[2000:], draws=50, generator=np.random.default_rng(0))
+    table = ngram_entropies(model, tokens[2000:], doc[2000:], others={}, draws=50, generator=np.random.default_rng(0))
     entropy = table.set_index("order")["cross_entropy"]
     assert entropy[2] == pytest.approx(rate, abs=0.01)
     assert entropy[3] == pytest.approx(rate, abs=0.012)  # a longer context adds nothing
@@ -325,7 +325,8 @@ def test_the_step_writes_a_valid_table_and_the_same_bytes_each_time(tmp_path):
     run_step(tmp_path / "a", heldout_seed=1)
     run_step(tmp_path / "b", heldout_seed=1)
     table = read_table(tmp_path / "a/entropy.parquet")
-    assert table["order"].tolist() == [1, 2, 3]
+    assert table["order"].tolist() == [1] * 3 + [2] * 3 + [3] * 3
+    assert table["smoothing"].tolist() == ["add_k", "jelinek_mercer", "kneser_ney"] * 3
     assert table["n_tokens"].nunique() == 1
     assert table["cross_entropy"].to_numpy() == pytest.approx(np.log(7), abs=0.3)
     for name in ("ngrams.h5", "entropy.parquet"):

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import minimize
 
+from snapcoder.ngram_smoothing import AddK, JelinekMercer, Smoothing, fit_add_k, fit_jelinek_mercer
 from snapcoder.ngrams import (
     KINDS,
     Counts,
@@ -24,6 +25,7 @@ FIT_TOKENS = 150_000  # held-back tokens that decide the discounts; more change 
 MARGIN = 0.05  # discounts stay this far from 0 and from the count they apply to: what was never seen stays possible
 START = np.array([0.5, 1.0, 1.5])
 ORDER_OF = {"unigram": 1, "continuation_unigram": 1, "bigram": 2, "continuation_bigram": 2, "trigram": 3}
+MAIN = "kneser_ney"  # the smoothing that everything else is measured against
 _TOP = {1: "unigram", 2: "bigram", 3: "trigram"}
 
 Looked = tuple[np.ndarray, np.ndarray, np.ndarray]  # count [n], context total [n], n-grams per discount [n, 3]
@@ -35,13 +37,21 @@ def fit_ngrams(tokens: np.ndarray, doc: np.ndarray, *, vocab_size: int, fit_shar
     tokens, doc [sequence, position]; fit_share: share of the sequences held back. Raises ValueError when fewer than
     two sequences are given.
     """
+    return fit_smoothings(tokens, doc, vocab_size=vocab_size, fit_share=fit_share)[0]
+
+
+def fit_smoothings(
+    tokens: np.ndarray, doc: np.ndarray, *, vocab_size: int, fit_share: float
+) -> tuple[NgramModel, JelinekMercer, AddK]:
+    """Return the models of `fit_ngrams`, and the same counts smoothed in two plainer ways."""
     if len(tokens) < 2:
         raise ValueError(f"{len(tokens)} training sequences; n-gram models need at least 2, so add text")
     held = held_back(doc[:, 0], share=fit_share)
     start = dict.fromkeys(KINDS, START)
     partial = _counted(tokens[~held], doc[~held], vocab_size, start)
-    discounts = _fit_discounts(partial, tokens[held].astype(np.int64), doc[held])
-    return _counted(tokens, doc, vocab_size, discounts)
+    looked = {order: _look_up(partial, tokens[held].astype(np.int64), doc[held], order) for order in (1, 2, 3)}
+    model = _counted(tokens, doc, vocab_size, _fit_discounts(looked, floor=1.0 / vocab_size))
+    return model, fit_jelinek_mercer(model, partial, looked), fit_add_k(model, partial, looked)
 
 
 def held_back(doc: np.ndarray, *, share: float) -> np.ndarray:
@@ -63,8 +73,7 @@ def _counted(tokens: np.ndarray, doc: np.ndarray, vocab_size: int, discounts: di
     return NgramModel(vocab_size, one, two, three, discounts)
 
 
-def _fit_discounts(model: NgramModel, tokens: np.ndarray, doc: np.ndarray) -> dict[str, np.ndarray]:
-    looked = {order: _look_up(model, tokens, doc, order) for order in (1, 2, 3)}
+def _fit_discounts(looked: Mapping[int, Mapping[str, Looked]], *, floor: float) -> dict[str, np.ndarray]:
     fitted: dict[str, np.ndarray] = {}
     for chain in (
         ("unigram",),
@@ -73,7 +82,7 @@ def _fit_discounts(model: NgramModel, tokens: np.ndarray, doc: np.ndarray) -> di
     ):
         free = [kind for kind in chain if kind not in fitted]
         levels = [looked[len(chain)][kind] for kind in chain]
-        fitted |= _most_likely(chain, free, levels, fitted, floor=1.0 / model.vocab_size)
+        fitted |= _most_likely(chain, free, levels, fitted, floor=floor)
     return fitted
 
 
@@ -140,12 +149,19 @@ def chain_cross_entropy(
 
 
 def ngram_entropies(
-    model: NgramModel, tokens: np.ndarray, doc: np.ndarray, *, draws: int, generator: np.random.Generator
+    model: NgramModel,
+    tokens: np.ndarray,
+    doc: np.ndarray,
+    *,
+    others: Mapping[str, Smoothing],
+    draws: int,
+    generator: np.random.Generator,
 ) -> pd.DataFrame:
     """Measure each order's cross-entropy on held-out rows [sequence, position], with an interval over documents.
 
-    All orders are scored on the same tokens, those with a token of their own document before them in the row; the
-    trigram falls back where there is just one. Returns the rows of the table `ngram_entropy`.
+    All orders and smoothings (`model` is Kneser–Ney, `others` by name) are scored on the same tokens, those with a
+    token of their own document before them in the row; the trigram falls back where there is just one. Returns the
+    rows of the table `ngram_entropy`.
     """
     scored = within_document(tokens.shape, doc, order=2)
     if not scored.any():
@@ -154,24 +170,25 @@ def ngram_entropies(
     n_tokens = np.bincount(unit)  # [document]
     picked = generator.integers(0, len(n_tokens), (draws, len(n_tokens)))  # [draw, document]
     rows = []
+    smoothings: dict[str, Smoothing] = {MAIN: model, **others}
     for order in (1, 2, 3):
-        surprise = -model.log_prob(tokens, order, doc=doc)[scored]
-        total = np.bincount(unit, weights=surprise)
-        means = total[picked].sum(axis=1) / n_tokens[picked].sum(axis=1)
-        low, high = np.percentile(means, [2.5, 97.5])
         counts = (model.unigram_counts, model.bigram_counts, model.trigram_counts)[order - 1]
-        rows.append(
-            {
-                "order": order,
-                "cross_entropy": surprise.mean(),
-                "ci_lo": low,
-                "ci_hi": high,
-                "train_entropy": in_sample_entropy(counts, model.vocab_size),
-                "n_tokens": len(surprise),
-                "n_distinct": len(counts.key),
-                "interpolation": own_weight(model, tokens, doc, order=order),
-            }
-        )
+        shared = {
+            "order": order,
+            "train_entropy": in_sample_entropy(counts, model.vocab_size),
+            "n_tokens": int(scored.sum()),
+            "n_distinct": len(counts.key),
+        }
+        looked = _look_up(model, tokens.astype(np.int64), doc, order)[_TOP[order]]
+        for name, smoothing in smoothings.items():
+            surprise = -smoothing.log_prob(tokens, order, doc=doc)[scored]
+            total = np.bincount(unit, weights=surprise)
+            means = total[picked].sum(axis=1) / n_tokens[picked].sum(axis=1)
+            low, high = np.percentile(means, [2.5, 97.5])
+            found = {"cross_entropy": surprise.mean(), "ci_lo": low, "ci_hi": high}
+            rows.append(
+                {**shared, **found, "smoothing": name, "interpolation": own_weight(smoothing, looked, order=order)}
+            )
     return pd.DataFrame(rows)
 
 
@@ -182,10 +199,18 @@ def in_sample_entropy(counts: Counts, vocab_size: int) -> float:
     return float(max(0.0, -(counts.count * np.log(counts.count / total)).sum() / counts.count.sum()))
 
 
-def own_weight(model: NgramModel, tokens: np.ndarray, doc: np.ndarray, *, order: int) -> float:
-    """Return the mean over tokens of 1 − γ(h): the weight of this order's own counts against the order below."""
-    kind = _TOP[order]
-    looked = _look_up(model, tokens.astype(np.int64), doc, order)[kind]
-    if not len(looked[0]):
+def own_weight(smoothing: Smoothing, looked: Looked, *, order: int) -> float:
+    """Return the mean over tokens of the weight of this order's own counts, against the order below or added counts.
+
+    looked: `DiscountedCounts.lookup` of the tokens in the order's counts.
+    """
+    count, total, banded = looked
+    if not len(count):
         return 0.0
-    return float(1.0 - split_mass(*looked, model.discounts[kind])[1].mean())
+    if isinstance(smoothing, JelinekMercer):
+        return float(smoothing.weights[order - 1] * (total > 0).mean())
+    if isinstance(smoothing, AddK):
+        return float((total / (total + smoothing.added[order - 1] * smoothing.model.vocab_size)).mean())
+    if isinstance(smoothing, NgramModel):
+        return float(1.0 - split_mass(count, total, banded, smoothing.discounts[_TOP[order]])[1].mean())
+    raise TypeError(f"the weight of {type(smoothing).__name__}'s own counts is not defined")

@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-DENSE_VOCABULARY = 4096  # up to here the whole bigram table is kept: at most 128 MiB
+DENSE_VOCABULARY = 4096  # up to here whole tables of bigrams are kept: at most two of 128 MiB
 BLOCK_TOKENS = 1 << 22  # tokens counted at a time
 KINDS = ("unigram", "continuation_unigram", "bigram", "continuation_bigram", "trigram")
 
@@ -135,6 +135,10 @@ class NgramModel:
     def _dense_bigram(self) -> np.ndarray:
         return self.order("bigram").distribution(np.arange(self.vocab_size), self._continuation)
 
+    @cached_property
+    def _dense_continuation_bigram(self) -> np.ndarray:
+        return self.order("continuation_bigram").distribution(np.arange(self.vocab_size), self._continuation)
+
     def bigram_probabilities(self, prev: np.ndarray) -> np.ndarray:
         """Return p(· | prev), [n, vocab]."""
         if self.vocab_size <= DENSE_VOCABULARY:
@@ -144,7 +148,10 @@ class NgramModel:
     def trigram_probabilities(self, prev2: np.ndarray, prev: np.ndarray) -> np.ndarray:
         """Return p(· | prev2, prev), [n, vocab]; prev2 is the earlier token."""
         prev2, prev = np.asarray(prev2, dtype=np.int64), np.asarray(prev, dtype=np.int64)
-        lower = self.order("continuation_bigram").distribution(prev, self._continuation)
+        if self.vocab_size <= DENSE_VOCABULARY:
+            lower = self._dense_continuation_bigram[prev]
+        else:
+            lower = self.order("continuation_bigram").distribution(prev, self._continuation)
         return self.order("trigram").distribution(prev2 * self.vocab_size + prev, lower)
 
     def log_prob(self, tokens: np.ndarray, order: int, *, doc: np.ndarray | None = None) -> np.ndarray:

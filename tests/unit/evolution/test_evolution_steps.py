@@ -20,7 +20,7 @@ from snapcoder.steps.presence import presence
 from snapcoder.steps.rotation import rotation
 from snapcoder.steps.timing import timing
 from snapcoder.steps.trajectories import trajectories
-from snapcoder.storage.activations import CacheError, RowTable, read_header, write_cache
+from snapcoder.storage.activations import CacheError, RowTable, read_cache, read_header, read_rows, write_cache
 from snapcoder.storage.codes import Codes, write_codes
 from snapcoder.storage.dictionaries import Extension, read_dictionary, write_dictionary, write_extension
 from snapcoder.storage.hashing import file_sha256
@@ -221,7 +221,7 @@ def write_parquet(path, **columns):
 
 
 def test_the_phase_steps_write_tables_that_fit_their_schemas(study, tmp_path):
-    folder, _ = study
+    folder, caches = study
     rng = np.random.default_rng(0)
     names, n = list(UNITS), len(UNITS)
     behaviour, draws = [], []
@@ -243,7 +243,7 @@ def test_the_phase_steps_write_tables_that_fit_their_schemas(study, tmp_path):
     inputs = {
         "behaviour": tuple(behaviour),
         "ngram_entropy": write_parquet(
-            tmp_path / "h.parquet", order=[1, 2], cross_entropy=[5.0, 3.0], ci_lo=1.0, ci_hi=9.0, n_tokens=10
+            tmp_path / "h.parquet", order=[1, 2], smoothing="kneser_ney", cross_entropy=[5.0, 3.0], ci_lo=1.0, ci_hi=9.0, n_tokens=10
         ),
         "trajectory": folder / "tables/feature_trajectory.parquet",
         "rotation_summary": folder / "tables/rotation_summary.parquet",
@@ -265,4 +265,13 @@ def test_the_phase_steps_write_tables_that_fit_their_schemas(study, tmp_path):
     table = read_table(segments)
     ngram = table[table["metric_set"] == "ngram"]
     assert list(ngram["break_step"].dropna()) == [64]
-    assert {"ngram", "features", "optimiser", "reconstruction", "activations"} == set(read_table(metrics)["group"])
+    rows = read_table(metrics)
+    assert {"ngram", "features", "optimiser", "reconstruction", "activations"} == set(rows["group"])
+    assert set(zip(rows["group"], rows["split"], strict=True)) == {
+        ("ngram", "heldout"), ("features", "cached"), ("optimiser", "train"), ("reconstruction", "heldout"),
+        ("activations", "cached"),
+    }  # fmt: skip
+    train = read_cache(caches[0])[read_rows(caches[0]).split == 0]
+    first = rows[rows["step"] == STEPS[0]].set_index("metric")["value"]
+    assert first["act_mean_norm"] == pytest.approx(np.linalg.norm(train, axis=1).mean())
+    assert first["act_max_abs"] == pytest.approx(np.abs(read_cache(caches[0])).max())

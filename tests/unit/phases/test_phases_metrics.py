@@ -135,6 +135,8 @@ def test_the_joined_table_has_the_tokens_and_the_entropies_at_every_snapshot():
     entropies = pd.DataFrame(
         {"order": [1, 2, 3], "cross_entropy": [2.5, 2.2, 2.0], "ci_lo": 1.0, "ci_hi": 3.0, "n_tokens": 99}
     )
+    entropies = pd.concat([entropies.assign(smoothing=name) for name in ("add_k", "kneser_ney")])
+    entropies.loc[entropies["smoothing"] == "add_k", "cross_entropy"] += 1
     snapshots = pd.DataFrame({"step": [0, 5], "tokens": [0, 500]})
     table = phase_metrics([ngram_metrics(behaviour, entropies)], layer=2, snapshots=snapshots)
     assert list(curve(table, "h2")) == [2.2, 2.2]

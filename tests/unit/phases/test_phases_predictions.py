@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snapcoder.phases import predictions
+from snapcoder.phases import average_predictions
 from snapcoder.phases.grouped_sums import GroupedSums
 from snapcoder.phases.predictions import UNITS, score_predictions
 from snapcoder.tables.phases import BEHAVIOUR, BEHAVIOUR_DRAWS
@@ -22,6 +22,9 @@ class ToyNgrams:
         self.unigram = stationary / stationary.sum()
 
     def bigram_probabilities(self, prev):
+        return self.table[prev]
+
+    def trigram_probabilities(self, prev2, prev):
         return self.table[prev]
 
     def log_prob(self, tokens, order, *, doc=None):
@@ -66,9 +69,12 @@ def test_a_model_that_is_the_bigram_has_no_distance_to_it_and_uses_nothing_beyon
     ngrams = ToyNgrams()
     tokens, doc = corpus(ngrams)
     metrics, _ = score(np.log(ngrams.table)[tokens], tokens, doc, ngrams)
-    for name in ("kl_bi_context", "kl_bi_marginal", "mi_beyond_bigram", "gap_h2", "gap_h3"):
-        assert metrics.value[name] == pytest.approx(0, abs=1e-6), name
-    assert metrics.value["agreement"] == 1
+    at_zero = ("kl_bi_context", "kl_bi_marginal", "mi_beyond_bigram", "gap_h2", "gap_h3", "js_bi_context", "tv_ruleset")
+    for name in at_zero:
+        assert metrics.value[name] == pytest.approx(0, abs=2e-6), name
+    for name in ("agreement", "ruleset_agreement", "r2_ngram_regression"):
+        assert metrics.value[name] == pytest.approx(1, abs=1e-6), name
+    assert metrics.value["ruleset_trigram"] == 0  # the trigram says the same: the shorter context is enough
     assert metrics.value["kl_uni_context"] > 0.05
     context = tokens[:, :-1].ravel()
     mean = ngrams.table[context].mean(axis=0)
@@ -105,7 +111,9 @@ def test_row_t_is_scored_against_token_t_plus_one():
     assert metrics.value["loss"] == 0
     assert metrics.value["entropy"] == pytest.approx(0, abs=1e-6)
     assert metrics.n["loss"] == 4 * (LENGTH - 1)
-    assert np.isfinite(metrics["value"]).all()
+    assert metrics.value["top1"] == 1
+    # every log-probability is the same: there is nothing for a regression to explain
+    assert list(metrics.index[~np.isfinite(metrics["value"])]) == ["r2_ngram_regression"]
 
 
 def test_predictions_over_a_document_border_and_of_padding_do_not_count():
@@ -139,6 +147,17 @@ def test_every_metric_equals_a_direct_computation():
     def h(p):
         return -(p * np.log(p)).sum()
 
+    def js(p):
+        mixed = (p + q) / 2
+        return ((p * np.log(p / mixed)).sum(axis=1) + (q * np.log(q / mixed)).sum(axis=1)).mean() / 2
+
+    variation = np.stack([np.abs(q - p).sum(axis=1) / 2 for p in (p1, p2)])
+    own = log_q[np.arange(len(u)), target]
+    design = np.stack([np.ones(len(u)), np.log(p1[target]), np.log(p2[np.arange(len(u)), target])], axis=1)
+    residual = own - design @ np.linalg.lstsq(design, own, rcond=None)[0]
+    top = np.sort(q.mean(axis=0))[::-1][: VOCAB // 2]
+    zipf = np.polyfit(np.log([1, 2, 3]), np.log(top), 1, w=np.sqrt([1, 1 / 2, 1 / 3]))[0]
+
     expected = {
         "loss": -log_q[np.arange(len(u)), target].mean(),
         "entropy": entropy,
@@ -146,6 +165,16 @@ def test_every_metric_equals_a_direct_computation():
         "agreement": (q.argmax(axis=1) == p2.argmax(axis=1)).mean(),
         "kl_uni_context": (p1 * (np.log(p1) - log_q)).sum(axis=1).mean(),
         "kl_bi_context": (p2 * (np.log(p2) - log_q)).sum(axis=1).mean(),
+        "kl_tri_context": (p2 * (np.log(p2) - log_q)).sum(axis=1).mean(),
+        "js_uni_context": js(p1[None]),
+        "js_bi_context": js(p2),
+        "top1": (q.argmax(axis=1) == target).mean(),
+        "tv_ruleset": variation.min(axis=0).mean(),
+        "ruleset_agreement": (
+            q.argmax(axis=1) == np.where(variation[0] <= variation[1], p1.argmax(), p2.argmax(axis=1))
+        ).mean(),
+        "r2_ngram_regression": 1 - (residual**2).sum() / ((own - own.mean()) ** 2).sum(),
+        "zipf_slope": zipf,
         "kl_uni_marginal": (p1 * np.log(p1 / q.mean(axis=0))).sum(),
         "kl_bi_marginal": sum(
             share[w] * (ngrams.table[w] * np.log(ngrams.table[w] / by_u[w])).sum() for w in range(VOCAB) if share[w]
@@ -190,7 +219,7 @@ def test_intervals_agree_with_resampling_documents_exactly():
         found, _ = score(log_probs[chosen], tokens[chosen], renamed, ngrams, bootstrap=1, size=500)
         for name in UNITS:
             exact[name].append(found.value[name])
-    for name in UNITS:
+    for name in set(UNITS) - {"zipf_slope_unigram"}:  # a fact about the n-gram model, without an interval
         spread = (metrics.ci_hi[name] - metrics.ci_lo[name]) / 3.92
         assert spread == pytest.approx(np.std(exact[name]), rel=0.35), name
         assert metrics.ci_lo[name] <= metrics.value[name] <= metrics.ci_hi[name], name
@@ -210,12 +239,12 @@ def test_large_vocabularies_hold_bounded_sums_and_give_no_conditional_interval(m
     tokens, doc = corpus(ngrams)
     log_probs = noisy_model(ngrams, tokens)
     full, _ = score(log_probs, tokens, doc, ngrams)
-    monkeypatch.setattr(predictions, "DENSE_VOCABULARY", 2)
+    monkeypatch.setattr(average_predictions, "DENSE_VOCABULARY", 2)
     wide, draws = score(log_probs, tokens, doc, ngrams)
     np.testing.assert_allclose(wide["value"], full["value"], atol=1e-5)
     assert wide.loc[["kl_bi_marginal", "mi_beyond_bigram"], "ci_lo"].isna().all()
     assert "mi_beyond_bigram" not in set(draws["metric"])
-    monkeypatch.setattr(predictions, "MAX_VALUES", 2 * VOCAB)  # room for two conditioning tokens
+    monkeypatch.setattr(average_predictions, "MAX_VALUES", 2 * VOCAB)  # room for two conditioning tokens
     small, _ = score(log_probs, tokens, doc, ngrams)
     most_frequent = np.argsort(-ngrams.unigram)[:2]
     assert small.n["mi_beyond_bigram"] == np.isin(tokens[:, :-1], most_frequent).sum()
@@ -240,7 +269,7 @@ def test_the_frames_fit_their_tables():
     metrics, draws = score(noisy_model(ngrams, tokens), tokens, doc, ngrams, bootstrap=20)
     assert {"step", *metrics.reset_index().columns} == {column.name for column in BEHAVIOUR.columns}
     assert {"step", *draws.columns} == {column.name for column in BEHAVIOUR_DRAWS.columns}
-    assert len(draws) == 20 * len(UNITS)
+    assert len(draws) == 20 * (len(UNITS) - 1)  # the slope of the n-gram model itself does not vary
 
 
 @settings(max_examples=40, deadline=None)

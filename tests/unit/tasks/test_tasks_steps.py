@@ -14,11 +14,14 @@ from snapcoder.ngram_fitting import fit_ngrams
 from snapcoder.steps.attribution import attribution
 from snapcoder.steps.attribution_tables import attribution_tables
 from snapcoder.steps.behaviour import behaviour
+from snapcoder.steps.ngram_text import ngram_text
 from snapcoder.steps.prompts import prompts
 from snapcoder.steps.task_performance import task_performance
 from snapcoder.steps.tasks import tasks
+from snapcoder.steps.token_classes import token_classes
 from snapcoder.storage.dictionaries import write_dictionary
 from snapcoder.storage.json_file import write_json
+from snapcoder.storage.ngram_text import read_ngram_text
 from snapcoder.storage.ngrams import write_ngrams
 from snapcoder.storage.prompts import PromptError
 from snapcoder.storage.tables import read_table
@@ -30,7 +33,7 @@ SETTINGS = {
         "max_examples": 30, "min_examples": 10, "prefix_tokens": 6, "attribution_examples": 6, "ig_steps": 8,
         "top_features": 5, "k_grid": [0, 1, 4], "random_draws": 2, "bootstrap": 40, "seed": 0,
     },
-    "behaviour": {"sequences": 8, "bootstrap": 20, "batch_size": 4, "seed": 0},
+    "behaviour": {"sequences": 8, "bootstrap": 20, "batch_size": 4, "text_sequences": 6, "seed": 0},
 }  # fmt: skip
 WORDS = [f"w{chr(97 + number // 26)}{chr(97 + number % 26)}" for number in range(VOCAB - 3)]
 
@@ -57,15 +60,27 @@ class Study:
             {"tokens": "tokens.h5", "tokenizer": "tokenizer.json", "files": ["known.jsonl"]},
             {"examples": "examples.jsonl", "table": "tasks.parquet"},
         )
+        text = {"tokens": "tokens.h5", "ngrams": "ngrams.h5"}
+        self.run(ngram_text, text, {"text": "ngram_text.h5"})
         for step in STEPS:
             model = {"facts": f"step{step}/snapshot.json", "tasks": "examples.jsonl"}
             self.run(
                 behaviour,
-                {**model, "tokens": "tokens.h5", "ngrams": "ngrams.h5"},
-                {"table": f"b{step}.parquet", "draws": f"d{step}.parquet", "tasks": f"t{step}.parquet"},
+                {**model, **text, "tokenizer": "tokenizer.json", "text": "ngram_text.h5"},
+                {
+                    "table": f"b{step}.parquet",
+                    "draws": f"d{step}.parquet",
+                    "classes": f"c{step}.parquet",
+                    "tasks": f"t{step}.parquet",
+                },
                 step=step,
             )
             self.run(prompts, model, {"prompts": f"p{step}.h5"}, layer=1, step=step)
+        self.run(
+            token_classes,
+            {"sums": [f"c{step}.parquet" for step in STEPS]},
+            {name: f"token_{name}.parquet" for name in ("losses", "classes", "contrasts")},
+        )
         self.run(
             task_performance,
             {"examples": [f"t{step}.parquet" for step in STEPS], "tasks": "tasks.parquet"},
@@ -168,6 +183,28 @@ def test_a_task_done_by_the_model_is_acquired_attributed_and_ablated(study):
     attributed = read_table(study.root / "attribution.parquet")
     assert set(attributed["task"]) == set(quality[quality["status"] == "attributed"].reset_index()["task"])
     assert (attributed.groupby(["task", "step"])["feature"].min() == -1).all()
+
+
+def test_every_class_of_tokens_has_its_share_of_the_loss(study):
+    behaviour = read_table(study.root / f"b{STEPS[0]}.parquet").set_index("metric")
+    losses = read_table(study.root / "token_losses.parquet")
+    first = losses[losses["step"] == STEPS[0]]
+    for family in ("all", "form", "frequency", "repetition", "position"):
+        part = first[first["family"] == family]
+        assert part["n"].sum() == behaviour.n["loss"]
+        assert (part["n"] * part["loss"]).sum() / part["n"].sum() == pytest.approx(behaviour.value["loss"])
+        for order in (1, 2, 3):
+            gap = (part["n"] * part[f"gap_h{order}"]).sum() / part["n"].sum()
+            assert gap == pytest.approx(behaviour.value[f"gap_h{order}"])
+    # every snapshot of this study has the same weights: nothing is learnt, so nothing has an age
+    assert read_table(study.root / "token_classes.parquet")["aoa_step"].isna().all()
+    assert behaviour.n["excess_on_bigram_text"] == 6 * (24 - 1) - excluded(study)
+
+
+def excluded(study):
+    """Sampled bigram tokens that follow an end of text, and so are not scored."""
+    text = read_ngram_text(study.root / "ngram_text.h5")
+    return int((text.doc[1, :, 1:] != text.doc[1, :, :-1]).sum())
 
 
 def test_curves_end_where_they_must(study):

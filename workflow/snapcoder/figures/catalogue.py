@@ -49,6 +49,31 @@ CATALOGUE: tuple[Figure, ...] = (
         ("phase_metrics", "phase_segments", "ngram_entropy"),
     ),
     Figure(
+        "ngram_text",
+        "phases",
+        "The model as an n-gram model",
+        "Excess loss: the model's loss on text sampled from a unigram, a bigram and a trigram model minus the loss of that "
+        "n-gram model on the same tokens (0: the model is that n-gram model; bands: bootstrap over sequences). "
+        "Jensen–Shannon divergence between prediction and n-gram model after the same tokens, mean over held-out tokens "
+        "(at most log 2). Lower left: R² of the held-out tokens' log-probabilities regressed on those of the three n-gram "
+        "models; share of tokens where the model and the nearest of the three (in total variation) have the same first "
+        "guess; share where the nearest is the trigram; mean distance to the nearest. Zipf slope: of log probability on "
+        "log rank over the upper half of the ranks, each weighted 1/rank, of the prediction averaged over contexts. "
+        f"{_BANDS} {_AXIS}",
+        ("phase_metrics",),
+    ),
+    Figure(
+        "token_class_loss",
+        "phases",
+        "Which tokens are learnt first, and where the model passes the trigram",
+        "Mean loss on held-out tokens of each class (left), with a diamond and a bar (95% interval) where it has come "
+        "halfway from its first to its lowest value; loss of the trigram model on the same tokens minus the model's "
+        "(right; cut below −2, above 0 the model is better). Classes are defined by rule (docs/definitions.md; "
+        "frequency: bands of the training text, its most frequent tokens first; position: tokens of the sequence before); "
+        f"those with fewer than 100 scored tokens are left out. {_BANDS} {_AXIS}",
+        ("token_class_loss", "token_classes"),
+    ),
+    Figure(
         "onset_histogram",
         "features",
         "When features appear",

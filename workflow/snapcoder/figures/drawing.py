@@ -6,6 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure as Canvas
 
 from snapcoder.figures import (
+    behaviour,
     complexity,
     controls,
     dimensionality,
@@ -26,6 +27,8 @@ from snapcoder.figures.style import house_style
 DRAW: Mapping[str, Callable[[Mapping[str, pd.DataFrame]], Canvas]] = {
     "phases": phases.draw_phases,
     "phases_linear": phases.draw_phases_linear,
+    "ngram_text": behaviour.draw_ngram_text,
+    "token_class_loss": behaviour.draw_token_class_loss,
     "onset_histogram": timing.draw_onset_histogram,
     "sensitivity": sensitivity.draw_sensitivity,
     "lifetime_histogram": timing.draw_lifetime_histogram,

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from snapcoder.figures.axes import Scale, place, shade_boundaries, step_axis
 from snapcoder.figures.style import METRIC_COLOURS, SMALL, new_figure, not_found
-from snapcoder.figures.summary import metric_curve
+from snapcoder.figures.summary import metric_curve, smoothed_entropies
 
 _ORDERS = {1: ("h1", "unigram"), 2: ("h2", "bigram"), 3: ("h3", "trigram")}
 _DISTANCES = {
@@ -39,8 +39,7 @@ def plot_curve(
 def plot_loss(metrics: pd.DataFrame, entropies: pd.DataFrame, ax: Axes, *, scale: Scale) -> Axes:
     """Draw the held-out loss against the cross-entropies of the n-gram models on the same text."""
     plot_curve(metric_curve(metrics, "loss"), ax, colour=METRIC_COLOURS["loss"], label="model", scale=scale)
-    rows = entropies.sort_values("order") if not entropies.empty else entropies
-    for row in rows.to_dict("records"):
+    for row in smoothed_entropies(entropies).to_dict("records"):
         if row["order"] in _ORDERS:
             name, label = _ORDERS[row["order"]]
             ax.axhspan(row["ci_lo"], row["ci_hi"], color=METRIC_COLOURS[name], alpha=0.15, linewidth=0)

@@ -7,6 +7,7 @@ import pandas as pd
 from scipy import stats
 
 ZERO = 0.5  # log axes place step 0 here
+FEW_TOKENS = 100  # classes with fewer scored tokens are in the tables, but not drawn or told of
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,37 @@ def metric_curve(phase_metrics: pd.DataFrame, metric: str) -> pd.DataFrame:
         return phase_metrics
     chosen = phase_metrics[(phase_metrics["metric"] == metric) & phase_metrics["value"].notna()]
     return chosen.sort_values("step")
+
+
+def smoothed_entropies(ngram_entropy: pd.DataFrame, smoothing: str = "kneser_ney") -> pd.DataFrame:
+    """Return the rows of one smoothing, by order; without a name, of the one that everything is measured against."""
+    if ngram_entropy.empty:
+        return ngram_entropy
+    return ngram_entropy[ngram_entropy["smoothing"] == smoothing].sort_values("order")
+
+
+def shown_classes(token_classes: pd.DataFrame, family: str, *, least: int = FEW_TOKENS) -> list[str]:
+    """Return the classes of a family with at least `least` tokens: ordered ones in order, others by frequency."""
+    if token_classes.empty:
+        return []
+    chosen = token_classes[(token_classes["family"] == family) & (token_classes["n"] >= least)]
+    if family == "position":
+        chosen = chosen.assign(first=chosen["class"].str.split("_").str[1].astype(int)).sort_values("first")
+    elif family == "frequency":
+        chosen = chosen.sort_values("class")
+    else:
+        chosen = chosen.sort_values(["n", "class"], ascending=[False, True])
+    return [str(name) for name in chosen["class"]]
+
+
+def class_label(name: str) -> str:
+    """Return the name of a class of tokens as it is shown: bands as ranges, underscores as spaces."""
+    kind, *bounds = name.split("_")
+    if kind == "frequency":
+        return f"{int(bounds[0])}–{bounds[1]}%"
+    if kind == "position":
+        return "–".join(bounds)
+    return name.replace("_", " ")
 
 
 def acquired_tasks(performance: pd.DataFrame) -> dict[str, int | None]:

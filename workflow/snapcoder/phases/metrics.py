@@ -7,7 +7,16 @@ import pandas as pd
 
 from snapcoder.evolution.log_steps import log_steps
 from snapcoder.phases.feature_curves import FEATURE_UNITS, feature_curves, feature_draws, feature_table
+from snapcoder.phases.ngram_text import UNITS as SAMPLED_TEXT
 
+_SPLITS = {
+    "ngram": "heldout",
+    "features": "cached",
+    "activations": "cached",
+    "reconstruction": "heldout",
+    "optimiser": "train",
+}
+"""Which text a metric rests on, by its group; losses on sampled text have a split of their own."""
 COLUMNS = ["step", "metric", "group", "value", "ci_lo", "ci_hi", "n", "unit"]
 
 
@@ -37,7 +46,8 @@ def ngram_metrics(behaviour: pd.DataFrame, entropies: pd.DataFrame) -> pd.DataFr
     """
     parts = [behaviour.assign(group="ngram", n=behaviour["n"].astype("Int64"))[COLUMNS]]
     steps = np.sort(behaviour["step"].unique())
-    for row in entropies.sort_values("order").to_dict("records"):
+    main = entropies[entropies["smoothing"] == "kneser_ney"]
+    for row in main.sort_values("order").to_dict("records"):
         interval = (row["ci_lo"], row["ci_hi"])
         name = f"h{row['order']}"
         parts.append(
@@ -116,6 +126,8 @@ def dimensionality_metrics(table: pd.DataFrame) -> pd.DataFrame:
             of("pr_decoder", "features", "dimensions"),
             of("pr_act", "activations", "dimensions", "pr_act_ci_lo", "pr_act_ci_hi"),
             of("top1_var_frac", "activations", "share"),
+            of("act_mean_norm", "activations", "activation"),
+            of("act_max_abs", "activations", "activation"),
         ],
         ignore_index=True,
     )
@@ -169,4 +181,5 @@ def phase_metrics(parts: list[pd.DataFrame], *, layer: int, snapshots: pd.DataFr
     table = pd.concat(parts, ignore_index=True)
     tokens = snapshots[["step", "tokens"]].astype({"tokens": "Int64"})
     table = table.merge(tokens, on="step", how="inner", validate="many_to_one")
-    return table.assign(layer=layer)
+    sampled = table["metric"].isin(SAMPLED_TEXT)
+    return table.assign(layer=layer, split=table["group"].map(_SPLITS).mask(sampled, "sampled"))

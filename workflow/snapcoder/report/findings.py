@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from snapcoder.report.finding import Finding, Verdict
+from snapcoder.report.findings_behaviour import behaviour_findings
 from snapcoder.report.findings_controls import control_findings
 from snapcoder.report.findings_dictionary import dictionary_findings
 from snapcoder.report.findings_directions import direction_findings
@@ -41,6 +42,7 @@ def all_findings(tables: Mapping[str, pd.DataFrame]) -> list[Finding]:
     given = Tables(tables)
     found = [
         *phase_findings(given),
+        *behaviour_findings(given),
         *feature_findings(given),
         *timing_findings(given),
         *presence_findings(given),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from snapcoder.figures.summary import metric_curve, share
+from snapcoder.figures.summary import metric_curve, share, smoothed_entropies
 from snapcoder.report.finding import Finding, Statistic, Verdict, between, number, percent, plural, step, undecidable
 
 BEYOND_BIGRAM = 0.1  # nats: phases.statistical_mi's default; less counts as bigram statistics
@@ -101,7 +101,8 @@ def _loss_below(metrics: pd.DataFrame, entropies: pd.DataFrame, order: int) -> F
     name = _ORDERS[order]
     claim, key = f"The loss falls below that of the {name} model", f"loss_below_h{order}"
     curve = metric_curve(metrics, "loss")
-    rows = entropies[entropies["order"] == order] if not entropies.empty else entropies
+    rows = smoothed_entropies(entropies)
+    rows = rows[rows["order"] == order] if not rows.empty else rows
     if curve.empty or rows.empty:
         return undecidable(
             key, "phases", claim, f"The loss or the {name} model is missing.", "phase_metrics", "ngram_entropy"
@@ -124,6 +125,7 @@ def _loss_below(metrics: pd.DataFrame, entropies: pd.DataFrame, order: int) -> F
         overlap = " but the intervals overlap" if verdict == "undecidable" else ""
         sentence = f"The held-out loss ends at {ends}, against the {name} model's {limit}{overlap}."
         since = float("nan")
+    sentence += _other_smoothings(curve, entropies, order)
     return Finding(
         key,
         "phases",
@@ -146,6 +148,19 @@ def _loss_below(metrics: pd.DataFrame, entropies: pd.DataFrame, order: int) -> F
         ),
         caveat="Both intervals come from the same documents, so non-overlap is a strict criterion.",
     )
+
+
+def _other_smoothings(curve: pd.DataFrame, entropies: pd.DataFrame, order: int) -> str:
+    """Say from which snapshot the loss is clearly below the same counts, smoothed in other ways."""
+    said = []
+    for smoothing, name in (("jelinek_mercer", "Jelinek–Mercer"), ("add_k", "add-k")):
+        rows = smoothed_entropies(entropies, smoothing)
+        rows = rows[rows["order"] == order] if not rows.empty else rows
+        if not rows.empty:
+            below = curve[curve["ci_hi"] < rows.iloc[0]["ci_lo"]]
+            since = f"from {step(below.iloc[0]['step'])} on" if len(below) else "at no snapshot"
+            said.append(f"{name} ({number(rows.iloc[0]['cross_entropy'])}) {since}")
+    return f" With other smoothing of the same counts: {', '.join(said)}." if said else ""
 
 
 def _beyond_bigram(metrics: pd.DataFrame) -> Finding:

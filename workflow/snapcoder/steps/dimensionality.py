@@ -19,7 +19,8 @@ def dimensionality(job: Job) -> None:
     extensions = [read_extension(path) for path in job.paths("extensions")]
     decoders = merge_decoders(read_dictionary(job.path("dictionary")), extensions)
     alive = alive_matrix(read_table(job.path("trajectory"), columns=["feature", "step", "alive"]), decoders.steps)
-    caches = {read_header(path).step: path for path in job.paths("caches")}
+    headers = {path: read_header(path) for path in job.paths("caches")}
+    caches = {header.step: path for path, header in headers.items()}
     table = require_same_rows(job.paths("caches"))
     rows = spaced_rows(len(table), at_most=SPECTRUM_ROWS)
     spectra = [
@@ -34,4 +35,6 @@ def dimensionality(job: Job) -> None:
     result = measure_dimensionality(
         decoders, alive=alive, spectra=spectra, null_draws=settings.null_draws, seed=settings.seed
     )
+    for name, values in (("act_mean_norm", "mean_norm"), ("act_max_abs", "max_abs")):
+        result[name] = result["step"].map({header.step: getattr(header, values) for header in headers.values()})
     write_table(job.output("table"), result, DIMENSIONALITY, job.core)

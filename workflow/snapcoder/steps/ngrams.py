@@ -3,7 +3,7 @@
 import numpy as np
 
 from snapcoder.job import Job
-from snapcoder.ngram_fitting import fit_ngrams, ngram_entropies
+from snapcoder.ngram_fitting import fit_smoothings, ngram_entropies
 from snapcoder.storage.ngrams import write_ngrams
 from snapcoder.storage.tables import write_table
 from snapcoder.storage.tokens import HELDOUT, TRAIN, read_tokens
@@ -16,11 +16,14 @@ def ngrams(job: Job) -> None:
     settings = job.section("ngrams", NgramSettings)
     table = read_tokens(job.path("tokens"))
     train, heldout = table.sequences(TRAIN), table.sequences(HELDOUT)
-    model = fit_ngrams(table.tokens[train], table.doc[train], vocab_size=table.vocab_size, fit_share=settings.fit_share)
+    model, mixed, padded = fit_smoothings(
+        table.tokens[train], table.doc[train], vocab_size=table.vocab_size, fit_share=settings.fit_share
+    )
     entropies = ngram_entropies(
         model,
         table.tokens[heldout],
         table.doc[heldout],
+        others={"jelinek_mercer": mixed, "add_k": padded},
         draws=settings.bootstrap,
         generator=np.random.default_rng(0),
     )

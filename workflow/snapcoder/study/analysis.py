@@ -38,7 +38,10 @@ class BehaviourSettings:
     sequences: int = setting(600, "Held-out sequences scored.", unit="sequences", minimum=8)
     bootstrap: int = setting(200, "Bootstrap draws over documents.", unit="draws", minimum=20)
     batch_size: int = setting(64, "Sequences per forward pass.", unit="sequences", minimum=1)
-    seed: int = setting(0, "Seed of the choice of sequences and of bootstraps.", minimum=0)
+    text_sequences: int = setting(
+        64, "Sequences sampled from each n-gram model for the snapshots to predict.", unit="sequences", minimum=2
+    )
+    seed: int = setting(0, "Seed of the choice of sequences, of sampled text and of bootstraps.", minimum=0)
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,9 @@ _SECTIONS: dict[str, tuple[str, ...]] = {
     "presence": ("presence",),
     "feature_onsets": ("evolution", "presence"),
     "tasks": ("tasks",),
+    "ngram_text": ("behaviour",),
     "behaviour": ("behaviour",),
+    "token_classes": ("behaviour",),
     "task_performance": ("tasks",),
     "prompts": ("tasks",),
     "attribution": ("tasks",),
@@ -83,6 +85,9 @@ _UNUSED: dict[str, frozenset[str]] = {
             "flat_range",
         }
     ),
+    "ngram_text": frozenset({"sequences", "bootstrap", "batch_size"}),
+    "behaviour": frozenset({"text_sequences"}),
+    "token_classes": frozenset({"sequences", "batch_size", "text_sequences"}),
     "tasks": _CARRYING | {"files"},  # files reach the step as inputs
     "task_performance": _MAKING | (_CARRYING - {"bootstrap"}),
     "prompts": _MAKING | (_CARRYING - {"attribution_examples"}) | {"seed"},

@@ -2,6 +2,7 @@
 
 from snapcoder.storage.tables import TableSchema
 from snapcoder.tables import (
+    behaviour,
     controls,
     corpus,
     crosscoder,
@@ -27,6 +28,7 @@ TABLES: dict[str, TableSchema] = {
         timing,
         presence,
         phases,
+        behaviour,
         tasks,
         features,
     )

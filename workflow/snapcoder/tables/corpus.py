@@ -19,10 +19,18 @@ DOCUMENTS = TableSchema(
 
 NGRAM_ENTROPY = TableSchema(
     "ngram_entropy",
-    "one n-gram model",
-    ("order",),
+    "one n-gram model × smoothing",
+    ("order", "smoothing"),
     (
         Column("order", "int8", "tokens", "n: 1 unigram, 2 bigram, 3 trigram", minimum=1),
+        Column(
+            "smoothing",
+            "string",
+            "–",
+            "how counts become probabilities: kneser_ney (interpolated, modified) is what everything is measured against; "
+            "the others show whether that matters (docs/definitions.md)",
+            categories=("kneser_ney", "jelinek_mercer", "add_k"),
+        ),
         Column(
             "cross_entropy",
             "float64",
@@ -45,7 +53,7 @@ NGRAM_ENTROPY = TableSchema(
             "interpolation",
             "float64",
             "–",
-            "weight of this order against the lower ones, fitted on a part of train",
+            "mean weight of this order's own counts against lower orders (add_k: against added counts), fitted on a part of train",
             minimum=0,
             maximum=1,
         ),

@@ -388,6 +388,8 @@ DIMENSIONALITY = TableSchema(
             minimum=0,
             maximum=1.0001,
         ),
+        Column("act_mean_norm", "float64", "activation", "mean ‖a‖ of the raw activations, train rows", minimum=0),
+        Column("act_max_abs", "float64", "activation", "largest |a_j| of any cached row and dimension", minimum=0),
         Column("d_model", "int32", "dimensions", "d", minimum=1),
     ),
 )
