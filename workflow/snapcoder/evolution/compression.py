@@ -1,0 +1,54 @@
+"""Does dimensionality first shrink and then grow, and would random directions draw the same curve?"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from snapcoder.evolution.dimensionality import Rates
+
+
+def depth(curves: np.ndarray) -> np.ndarray:
+    """Return how deep the minimum of each curve [draw, snapshot] lies below both its sides, [draw].
+
+    The smaller of (largest value before the minimum − minimum) and (last value − minimum); 0 for a minimum at an end.
+    """
+    place = curves.argmin(axis=1)
+    before = np.where(np.arange(curves.shape[1]) <= place[:, None], curves, -np.inf).max(axis=1)
+    low = curves[np.arange(len(curves)), place]
+    deep: np.ndarray = np.minimum(before, curves[:, -1]) - low
+    return deep
+
+
+def compression_tests(rates: Rates, steps: Sequence[int]) -> pd.DataFrame:
+    """Return the table dimensionality_tests but its layer, one row per measure."""
+    curves = {"rate": rates.measured["rate"], **{f"minus_{null}": rates.minus(null) for null in rates.nulls}}
+    curves |= {name: draws for name, draws in rates.measured.items() if name != "rate"}
+    rows = []
+    for measure, draws in curves.items():
+        row = _compression(draws, np.asarray(steps))
+        null = rates.nulls.get(measure.removeprefix("minus_"))
+        row["p_null"] = float("nan") if null is None else _p_null(row["depth"], null)
+        rows.append({"measure": measure, **row})
+    return pd.DataFrame(rows)
+
+
+def _compression(draws: np.ndarray, steps: np.ndarray) -> dict[str, float]:
+    """Locate minimum and largest value before it in the data (row 0); their differences have the spread of all draws."""
+    low = int(draws[0].argmin())
+    early = int(draws[0, : low + 1].argmax())
+    ends = {"early": early, "min": low, "late": draws.shape[1] - 1}
+    row: dict[str, float] = {f"step_{name}": int(steps[place]) for name, place in ends.items()}
+    row |= {"early": draws[0, early], "minimum": draws[0, low], "late": draws[0, -1]}
+    for name, place in (("compression", early), ("expansion", draws.shape[1] - 1)):
+        gained = draws[:, place] - draws[:, low]
+        row[name] = gained[0]
+        row[f"{name}_ci_lo"], row[f"{name}_ci_hi"] = np.percentile(gained[1:], [2.5, 97.5])
+    row["depth"] = float(depth(draws[:1])[0])
+    return row
+
+
+def _p_null(found: float, null: np.ndarray) -> float:
+    """Return the share of the null's draws, less their mean, with a minimum as deep as `found`."""
+    own = depth(null - null.mean(axis=0))
+    return float((1 + (own >= found).sum()) / (1 + len(own)))
