@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from snapcoder.evolution.dimensionality import Rates
+from snapcoder.evolution.dimensionality import TINY, Rates
 
 
 def depth(curves: np.ndarray) -> np.ndarray:
@@ -22,14 +22,18 @@ def depth(curves: np.ndarray) -> np.ndarray:
 
 def compression_tests(rates: Rates, steps: Sequence[int]) -> pd.DataFrame:
     """Return the table dimensionality_tests but its layer, one row per measure."""
-    curves = {"rate": rates.measured["rate"], **{f"minus_{null}": rates.minus(null) for null in rates.nulls}}
-    curves |= {name: draws for name, draws in rates.measured.items() if name != "rate"}
-    rows = []
-    for measure, draws in curves.items():
-        row = _compression(draws, np.asarray(steps))
-        null = rates.nulls.get(measure.removeprefix("minus_"))
-        row["p_null"] = float("nan") if null is None else _p_null(row["depth"], null)
-        rows.append({"measure": measure, **row})
+    rows = [
+        {"measure": name, **_compression(draws, np.asarray(steps)), "p_null": float("nan")}
+        for name, draws in rates.measured.items()
+    ]
+    for name, null in rates.nulls.items():
+        ratio = np.log(np.maximum(null, TINY))
+        for measure, draws, own in (
+            (f"minus_{name}", rates.minus(name), null - null.mean(axis=0)),
+            (f"over_{name}", rates.over(name), ratio - ratio.mean(axis=0)),
+        ):
+            row = _compression(draws, np.asarray(steps))
+            rows.append({"measure": measure, **row, "p_null": _p_null(row["depth"], own)})
     return pd.DataFrame(rows)
 
 
@@ -48,7 +52,6 @@ def _compression(draws: np.ndarray, steps: np.ndarray) -> dict[str, float]:
     return row
 
 
-def _p_null(found: float, null: np.ndarray) -> float:
-    """Return the share of the null's draws, less their mean, with a minimum as deep as `found`."""
-    own = depth(null - null.mean(axis=0))
-    return float((1 + (own >= found).sum()) / (1 + len(own)))
+def _p_null(found: float, own: np.ndarray) -> float:
+    """Return the share of the null's deviations from its mean [draw, snapshot] with a minimum as deep as `found`."""
+    return float((1 + (depth(own) >= found).sum()) / (1 + len(own)))

@@ -17,6 +17,8 @@ from snapcoder.evolution.capacity import (
 )
 from snapcoder.evolution.snapshot_decoders import SnapshotDecoders
 
+TINY = 1e-12  # rate of a dictionary without a feature
+
 
 @dataclass(frozen=True)
 class Rates:
@@ -33,6 +35,12 @@ class Rates:
         rate, drawn = self.measured["rate"], self.nulls[null]
         paired = drawn[np.arange(len(rate) - 1) % len(drawn)]
         return np.concatenate([rate[:1] - drawn.mean(axis=0), rate[1:] - paired])
+
+    def over(self, null: str) -> np.ndarray:
+        """Return ln(rate / null), [1 + draw, snapshot], with the same pairing: it asks for the same shape at any height."""
+        rate, drawn = (np.log(np.maximum(x, TINY)) for x in (self.measured["rate"], self.nulls[null]))
+        paired = drawn[np.arange(len(rate) - 1) % len(drawn)]
+        return np.concatenate([rate[:1] - np.log(np.maximum(self.nulls[null].mean(axis=0), TINY)), rate[1:] - paired])
 
 
 def dimensionality_rates(

@@ -137,9 +137,9 @@ DIMENSIONALITY_TESTS = TableSchema(
             "measure",
             "string",
             "–",
-            "rate: total_dim_rate; minus_norms, minus_spectrum: less the mean of that null; alive, without_*: the rate over alive features or without a direction",
+            "rate: total_dim_rate; minus_norms, minus_spectrum: less the mean of that null; over_norms, over_spectrum: ln of the ratio to it; alive, without_*: the rate over alive features or without a direction",
             categories=(
-                "rate", "minus_norms", "minus_spectrum", "alive", "without_mean", "without_top", "without_shared",
+                "rate", "minus_norms", "minus_spectrum", "over_norms", "over_spectrum", "alive", "without_mean", "without_top", "without_shared",
             ),
         ),
         Column("step_early", "int64", "training steps", "snapshot of the largest value before the minimum", minimum=0),
