@@ -26,7 +26,8 @@ def compression_tests(rates: Rates, steps: Sequence[int]) -> pd.DataFrame:
         {"measure": name, **_compression(draws, np.asarray(steps)), "p_null": float("nan")}
         for name, draws in rates.measured.items()
     ]
-    for name, null in rates.nulls.items():
+    for name in rates.nulls:
+        null = rates.apart(name)
         ratio = np.log(np.maximum(null, TINY))
         for measure, draws, own in (
             (f"minus_{name}", rates.minus(name), null - null.mean(axis=0)),

@@ -30,17 +30,29 @@ class Rates:
     measured: dict[str, np.ndarray]
     nulls: dict[str, np.ndarray]
 
+    def apart(self, null: str) -> np.ndarray:
+        """Return the draws of a null, [draw, snapshot], with another draw at every snapshot.
+
+        Draws share their random numbers over snapshots; side by side they would differ less than dictionaries do.
+        """
+        drawn = self.nulls[null]
+        return np.stack([np.roll(drawn[:, s], -s) for s in range(drawn.shape[1])], axis=1)
+
     def minus(self, null: str) -> np.ndarray:
         """Return the rate less a null, [1 + draw, snapshot]: row 0 less its mean, every draw less a draw of it."""
-        rate, drawn = self.measured["rate"], self.nulls[null]
-        paired = drawn[np.arange(len(rate) - 1) % len(drawn)]
-        return np.concatenate([rate[:1] - drawn.mean(axis=0), rate[1:] - paired])
+        return _less(self.measured["rate"], self.nulls[null].mean(axis=0), self.apart(null))
 
     def over(self, null: str) -> np.ndarray:
-        """Return ln(rate / null), [1 + draw, snapshot], with the same pairing: it asks for the same shape at any height."""
-        rate, drawn = (np.log(np.maximum(x, TINY)) for x in (self.measured["rate"], self.nulls[null]))
-        paired = drawn[np.arange(len(rate) - 1) % len(drawn)]
-        return np.concatenate([rate[:1] - np.log(np.maximum(self.nulls[null].mean(axis=0), TINY)), rate[1:] - paired])
+        """Return ln(rate / null), [1 + draw, snapshot], likewise: it asks for the same shape at any height."""
+        rate, mean, drawn = (
+            np.log(np.maximum(rates, TINY))
+            for rates in (self.measured["rate"], self.nulls[null].mean(axis=0), self.apart(null))
+        )
+        return _less(rate, mean, drawn)
+
+
+def _less(rate: np.ndarray, mean: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    return np.concatenate([rate[:1] - mean, rate[1:] - drawn[np.arange(len(rate) - 1) % len(drawn)]])
 
 
 def dimensionality_rates(
