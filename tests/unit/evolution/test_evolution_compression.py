@@ -41,23 +41,35 @@ def test_the_depth_of_hand_computed_curves():
     np.testing.assert_allclose(depth(curves), [1.5, 0, 0, 0, 2])
 
 
-def test_a_curve_that_its_spectrum_draws_does_not_survive_that_null_and_one_of_its_own_does():
-    rng = np.random.default_rng(0)
-    narrow = [spread(1.0, 4), spread(0.02, 4), spread(1.0, 4)]
-    followers = [unit(rng.standard_normal((F, D)) * np.sqrt(v)) for v in narrow]  # features scattered like activations
-    table = compression_tests(rates_of(followers, narrow)[1], (1, 10, 100)).set_index("measure")
-    assert table.loc["rate", "depth"] > 0.3
-    assert table.loc["rate", "compression_ci_lo"] > 0.2
-    assert table.loc["minus_norms", "p_null"] < 0.05  # norms do not explain it
-    assert table.loc["minus_spectrum", "depth"] < 0.05  # the spectrum does
-    assert table.loc["minus_spectrum", "p_null"] > 0.05
+def survives(row):
+    """The rule of the report."""
+    return row["p_null"] <= 0.05 and row["compression_ci_lo"] > 0 and row["expansion_ci_lo"] > 0
 
-    even = [spread(1.0, 4)] * 3
-    table = compression_tests(rates_of(followers, even)[1], (1, 10, 100)).set_index("measure")
+
+NARROWING = [spread(1.0, 4), spread(0.02, 4), spread(1.0, 4)]
+
+
+def scattered(rng, variances):
+    return [unit(rng.standard_normal((F, D)) * np.sqrt(v)) for v in variances]
+
+
+def test_a_curve_that_the_spectrum_draws_does_not_survive_that_null():
+    survived = []
+    for seed in range(10):
+        followers = scattered(np.random.default_rng(seed), NARROWING)
+        table = compression_tests(rates_of(followers, NARROWING)[1], (1, 10, 100)).set_index("measure")
+        assert table.loc["rate", "depth"] > 0.3
+        assert table.loc["rate", "compression_ci_lo"] > 0.2
+        assert survives(table.loc["minus_norms"])  # norms do not explain it
+        survived.append(survives(table.loc["minus_spectrum"]))
+    assert np.mean(survived) <= 0.1
+
+
+def test_a_curve_of_the_features_own_survives_every_null():
+    followers = scattered(np.random.default_rng(0), NARROWING)
+    table = compression_tests(rates_of(followers, [spread(1.0, 4)] * 3)[1], (1, 10, 100)).set_index("measure")
     for measure in ("minus_norms", "minus_spectrum", "over_norms", "over_spectrum"):
-        assert table.loc[measure, "p_null"] < 0.05
-        assert table.loc[measure, "compression_ci_lo"] > 0
-        assert table.loc[measure, "expansion_ci_lo"] > 0
+        assert survives(table.loc[measure])
         assert table.loc[measure, "step_min"] == 10
 
 
