@@ -88,7 +88,9 @@ def test_the_interval_of_a_rate_is_that_of_dictionaries_drawn_again():
     """Linearised resampling against new random dictionaries of the same law."""
     rng = np.random.default_rng(0)
     scale = np.where(np.arange(F) < F // 2, 0.2, 1.0)[:, None]
-    drawn = [dimensionality_rate((rng.standard_normal((F, D)) * rng.permutation(scale)).astype("f4")) for _ in range(200)]
+    drawn = [
+        dimensionality_rate((rng.standard_normal((F, D)) * rng.permutation(scale)).astype("f4")) for _ in range(200)
+    ]
     decoder = rng.standard_normal((F, D)) * scale
     _, rates, _, _ = rates_of([decoder, decoder], [spread(1.0, 4)] * 2, draws=300)
     found = rates.measured["rate"][1:, 0].std()

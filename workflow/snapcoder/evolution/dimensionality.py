@@ -81,14 +81,11 @@ def dimensionality_rates(
             measured.setdefault(name, []).append(draws)
     variances = np.stack([found.variances for found in spectra])
     norms, d = decoders.norms(), decoders.d_model
-    null = {"draws": null_draws, "seed": seed, "at_most": null_features}
-    return Rates(
-        {name: np.stack(draws, axis=1) for name, draws in measured.items()},
-        {
-            "norms": random_direction_rates(norms, d, **null),
-            "spectrum": random_direction_rates(norms, d, variances=variances, **null),
-        },
-    )
+    nulls = {
+        name: random_direction_rates(norms, d, draws=null_draws, seed=seed, variances=spread, at_most=null_features)
+        for name, spread in (("norms", None), ("spectrum", variances))
+    }
+    return Rates({name: np.stack(draws, axis=1) for name, draws in measured.items()}, nulls)
 
 
 def _rate_draws(decoder: np.ndarray, weights: np.ndarray, *, removed: int = 0) -> np.ndarray:

@@ -121,11 +121,12 @@ def turning_points(
                     amounts, known = complete(amount_turned(cosines[summary], law=law, chance=chance))
                     unit = f"{UNITS[law]}/{PER[clock]}" if locate is fastest else "share"
                     key = {"turn": name, "clock": clock, "law": law, "statistic": statistic, "unit": unit}
-                    test = {}
+                    test: dict[str, object] = {}
                     if len(known) > 1:
                         widths = np.diff(times)[known]
-                        test = _tested(amounts / widths, widths, locate, permutations=permutations, seed=seed)
-                        test |= _snapshots(test.pop("place"), np.asarray(steps), known)  # type: ignore[call-overload]
+                        speeds = amounts / widths
+                        test = _tested(speeds, widths, locate, permutations=permutations, seed=seed)
+                        test |= _snapshots(locate(speeds, widths), np.asarray(steps), known)
                     rows.append({**key, "n_intervals": len(known), **test})
     return pd.DataFrame(rows)
 
@@ -143,7 +144,7 @@ def _tested(
     constant = at_constant_speed(speeds, widths)
     value, by_constant = float(found.value[0]), locate(constant, widths).value
     lo, hi = np.percentile(found.value[1:], [2.5, 97.5])
-    row: dict[str, object] = {"value": value, "value_ci_lo": lo, "value_ci_hi": hi, "place": found}
+    row: dict[str, object] = {"value": value, "value_ci_lo": lo, "value_ci_hi": hi}
     row["constant_p95"] = float(np.percentile(by_constant, 95))
     if locate is fastest:  # which interval is fastest does not depend on the order: no test by exchanging intervals
         return {**row, "p_constant": _p_fastest(speeds, constant, widths)}

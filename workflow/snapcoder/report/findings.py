@@ -27,8 +27,9 @@ HEADLINES = (
 
 _TABLES = (
     "recon_metrics", "crosscoder_training", "extension_metrics", "phase_metrics", "phase_segments", "ngram_entropy",
-    "feature_timing", "feature_trajectory", "snapshots", "complexity", "direction_rotation", "rotation_summary",
-    "dimensionality", "task_performance", "tasks", "ablation_curves", "attribution", "attribution_quality",
+    "feature_timing", "feature_trajectory", "snapshots", "complexity", "rotation_intervals", "rotation_summary",
+    "turning_points", "dimensionality", "dimensionality_tests",
+    "task_performance", "tasks", "ablation_curves", "attribution", "attribution_quality",
     "sweep_metrics",
 )  # fmt: skip
 

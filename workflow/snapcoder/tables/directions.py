@@ -84,11 +84,17 @@ TURNING_POINTS = TableSchema(
         Column("n_intervals", "int32", "intervals", "intervals with features alive at both ends", minimum=0),
         Column("step_a", "int64", "training steps", "place: last snapshot before it", nullable=True),
         Column(
-            "step_b", "int64", "training steps", "place: first snapshot after it (cusum: the snapshot itself)", nullable=True
+            "step_b",
+            "int64",
+            "training steps",
+            "place: first snapshot after it (cusum: the snapshot itself)",
+            nullable=True,
         ),
         Column("ci_lo", "int64", "training steps", "2.5% bound of step_a, bootstrap over features", nullable=True),
         Column("ci_hi", "int64", "training steps", "97.5% bound of step_b, likewise", nullable=True),
-        *_with_interval("value", "as in unit", "the statistic, without estimation noise (blocks: of the cosines as they are)"),
+        *_with_interval(
+            "value", "as in unit", "the statistic, without estimation noise (blocks: of the cosines as they are)"
+        ),
         Column(
             "constant_p95",
             "float64",

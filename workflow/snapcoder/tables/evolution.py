@@ -286,7 +286,9 @@ ROTATION_SUMMARY = TableSchema(
             nullable=True,
         ),
         Column("procrustes_ci_lo", "float32", "–", "2.5% bound of that median, bootstrap over features", nullable=True),
-        Column("procrustes_ci_hi", "float32", "–", "97.5% bound of that median, bootstrap over features", nullable=True),
+        Column(
+            "procrustes_ci_hi", "float32", "–", "97.5% bound of that median, bootstrap over features", nullable=True
+        ),
         Column(
             "common_share",
             "float32",
@@ -391,10 +393,20 @@ DIMENSIONALITY = TableSchema(
         Column("dim_rate_null_spectrum_ci_lo", "float64", "–", "2.5% bound of that null", minimum=0),
         Column("dim_rate_null_spectrum_ci_hi", "float64", "–", "97.5% bound of that null", minimum=0),
         Column("rate_minus_norms", "float64", "–", "total_dim_rate − dim_rate_null_norms"),
-        Column("rate_minus_norms_ci_lo", "float64", "–", "2.5% bound, bootstrap over features (linearised) and draws of the null"),
+        Column(
+            "rate_minus_norms_ci_lo",
+            "float64",
+            "–",
+            "2.5% bound, bootstrap over features (linearised) and draws of the null",
+        ),
         Column("rate_minus_norms_ci_hi", "float64", "–", "97.5% bound, likewise"),
         Column("rate_minus_spectrum", "float64", "–", "total_dim_rate − dim_rate_null_spectrum"),
-        Column("rate_minus_spectrum_ci_lo", "float64", "–", "2.5% bound, bootstrap over features (linearised) and draws of the null"),
+        Column(
+            "rate_minus_spectrum_ci_lo",
+            "float64",
+            "–",
+            "2.5% bound, bootstrap over features (linearised) and draws of the null",
+        ),
         Column("rate_minus_spectrum_ci_hi", "float64", "–", "97.5% bound, likewise"),
         Column(
             "pr_decoder",
@@ -405,7 +417,11 @@ DIMENSIONALITY = TableSchema(
         ),
         Column("pr_decoder_alive", "float64", "dimensions", "the same over features alive at this snapshot", minimum=0),
         Column(
-            "pr_decoder_without_top", "float64", "dimensions", "pr_decoder without its first principal direction", minimum=0
+            "pr_decoder_without_top",
+            "float64",
+            "dimensions",
+            "pr_decoder without its first principal direction",
+            minimum=0,
         ),
         Column(
             "rankme_decoder",
