@@ -61,8 +61,9 @@ def without_direction(decoder: np.ndarray, direction: np.ndarray) -> np.ndarray:
     length = np.linalg.norm(direction)
     if length == 0:
         return decoder
-    unit = (direction / length).astype(np.float64)
-    return (decoder - np.outer(decoder @ unit, unit)).astype(decoder.dtype)
+    unit = (direction / length).astype(decoder.dtype)
+    rest: np.ndarray = decoder - np.outer(decoder @ unit, unit)
+    return rest
 
 
 def random_direction_rates(

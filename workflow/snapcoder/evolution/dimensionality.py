@@ -72,7 +72,7 @@ def dimensionality_rates(
     """
     measured: dict[str, list[np.ndarray]] = {}
     for decoder, on, found in zip(decoders.decoders, alive, spectra, strict=True):
-        shared = np.linalg.eigh(decoder.T.astype(np.float64) @ decoder)[1][:, -1]
+        shared = np.linalg.eigh((decoder.T @ decoder).astype(np.float64))[1][:, -1]
         directions = {"mean": found.mean, "top": found.first_direction, "shared": shared}
         rates = {"rate": _rate_draws(decoder, weights), "alive": _rate_draws(decoder[on], weights[:, on])}
         for name, direction in directions.items():

@@ -55,9 +55,9 @@ def draw_cosine_matrix(tables: Mapping[str, pd.DataFrame]) -> Figure:
         plot_similarity(summary, ax, column=column)
         ax.set_title(title)
         ax.set_xlabel("snapshot (step)")
-        mark_split(
-            ax, points, sorted(summary["step_a"].unique()), turn="procrustes" if "procrustes" in column else "plain"
-        )
+        if column != "cka":
+            turn = "procrustes" if "procrustes" in column else "plain"
+            mark_split(ax, points, sorted(summary["step_a"].unique()), turn=turn)
     axes[0, 0].set_ylabel("snapshot (step)")
     figure.colorbar(axes[0, 2].images[0], ax=list(axes.flat), shrink=0.75, pad=0.01, label="similarity")
     return figure
