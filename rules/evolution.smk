@@ -37,9 +37,12 @@ rule rotation:
         dictionary="<results>/crosscoder/block{layer}/dictionary.safetensors",
         extensions=extensions(".safetensors"),
         caches=caches(SHOWN),
+        snapshots="<models>/tables/snapshots.parquet",
     output:
         rotation="<results>/tables/block{layer}/direction_rotation.parquet",
         summary="<results>/tables/block{layer}/rotation_summary.parquet",
+        intervals="<results>/tables/block{layer}/rotation_intervals.parquet",
+        turning="<results>/tables/block{layer}/turning_points.parquet",
         record="<records>/rotation.block{layer}.json",
     log:
         "<logs>/rotation.block{layer}.log",
@@ -56,8 +59,9 @@ rule rotation:
         code=code("rotation"),
     shell:
         "python -m snapcoder rotation --in trajectory {input.trajectory} --in dictionary {input.dictionary}"
-        " --in extensions {input.extensions} --in caches {input.caches}"
+        " --in extensions {input.extensions} --in caches {input.caches} --in snapshots {input.snapshots}"
         " --out rotation {output.rotation} --out summary {output.summary}"
+        " --out intervals {output.intervals} --out turning {output.turning}"
         " --record {output.record} --settings {params.settings:q} --code {params.code} --threads {threads}"
         " --log {log}"
 
@@ -70,6 +74,7 @@ rule dimensionality:
         caches=caches(SHOWN),
     output:
         table="<results>/tables/block{layer}/dimensionality.parquet",
+        tests="<results>/tables/block{layer}/dimensionality_tests.parquet",
         record="<records>/dimensionality.block{layer}.json",
     log:
         "<logs>/dimensionality.block{layer}.log",
@@ -87,7 +92,7 @@ rule dimensionality:
     shell:
         "python -m snapcoder dimensionality --in trajectory {input.trajectory}"
         " --in dictionary {input.dictionary} --in extensions {input.extensions} --in caches {input.caches}"
-        " --out table {output.table}"
+        " --out table {output.table} --out tests {output.tests}"
         " --record {output.record} --settings {params.settings:q} --code {params.code} --threads {threads}"
         " --log {log}"
 

@@ -5,8 +5,6 @@ The story: the bigram distance is lowest at step 64, directions turn between 64 
 Tokens are hostile on purpose.
 """
 
-from itertools import pairwise
-
 import numpy as np
 import pandas as pd
 
@@ -268,16 +266,6 @@ def _evidence(history) -> dict[str, pd.DataFrame]:
 
 
 def _directions(rng) -> dict[str, pd.DataFrame]:
-    angle = dict(zip(STEPS[1:], (8, 10, 30, 50, 30, 12, 8, 3, 5), strict=True))
-    rows = []
-    for feature in range(56):
-        for a, b in pairwise(STEPS):
-            degrees = float(np.clip(angle[b] + rng.normal(0, 3), 0.1, 179))
-            rows.append(
-                {"feature": feature, "kind": "adjacent", "step_a": a, "step_b": b, "cos": np.cos(np.radians(degrees)),
-                 "angle_deg": degrees, "angle_per_decade": degrees / float(_place(b) - _place(a)), "both_alive": True,
-                 "procrustes_cos": np.cos(np.radians(degrees * 0.7))}
-            )  # fmt: skip
     pairs = []
     for i, a in enumerate(STEPS):
         for j, b in enumerate(STEPS):
@@ -285,18 +273,83 @@ def _directions(rng) -> dict[str, pd.DataFrame]:
             pairs.append(
                 {"step_a": a, "step_b": b, "n": 50, "cos_mean": cos, "cos_median": cos, "cos_ci_lo": cos - 0.03,
                  "cos_ci_hi": min(1, cos + 0.03), "procrustes_cos_median": min(1, cos + 0.1), "cos_null_p95": 0.25,
-                 "cka": min(1, cos + 0.05)}
+                 "common_share": 0.1, "cka": min(1, cos + 0.05)}
             )  # fmt: skip
-    rate = np.array([0.4, 0.38, 0.2, 0.06, 0.1, 0.25, 0.4, 0.47, 0.48, 0.49])
-    dimensionality = pd.DataFrame(
-        {"snapshot": range(len(STEPS)), "step": STEPS, "added": [s in ADDED for s in STEPS], "total_dim_rate": rate,
-         "total_dim_rate_alive": rate * 0.9, "dim_rate_null_norms": 0.32, "dim_rate_null_ci_lo": 0.31,
-         "dim_rate_null_ci_hi": 0.33, "pr_decoder": 20.0 * rate, "pr_act": 30 * rate, "pr_act_ci_lo": 28 * rate,
-         "pr_act_ci_hi": 32 * rate, "top1_var_frac": 0.5 - rate / 2, "d_model": 32}
-    )  # fmt: skip
     return {
-        "direction_rotation": pd.DataFrame(rows), "rotation_summary": pd.DataFrame(pairs), "dimensionality": dimensionality
+        "direction_rotation": pd.DataFrame(
+            {"feature": range(3), "kind": "adjacent", "step_a": 0, "step_b": 4, "cos": 0.9, "angle_deg": 25.0}
+        ),
+        "rotation_summary": pd.DataFrame(pairs),
+        **_turning(),
+        **_dimensions(),
     }  # fmt: skip
+
+
+def _turning() -> dict[str, pd.DataFrame]:
+    """Directions turn fastest between 64 and 128; one part in five is a turn of the whole space."""
+    degrees = np.array([8.0, 10, 20, 50, 30, 12, 8, 3, 5])
+    decades = np.diff(_place(STEPS))
+    curves = []
+    for turn, share in (("plain", 1.0), ("procrustes", 0.8)):
+        frame = pd.DataFrame({"turn": turn, "step_a": STEPS[:-1], "step_b": STEPS[1:], "decades": decades, "n": 50})
+        frame["noise_deg"] = 4.0
+        values = {
+            "angle_deg": np.hypot(degrees * share, 4), "turn_deg": degrees * share,
+            "angle_per_decade": np.hypot(degrees * share, 4) / decades, "turn_per_decade": degrees * share / decades,
+            "spread_per_decade": (degrees * share) ** 2 / decades, "common_share": np.where(turn == "plain", 0.2, np.nan),
+        }  # fmt: skip
+        for name, value in values.items():
+            frame[name], frame[f"{name}_ci_lo"], frame[f"{name}_ci_hi"] = value, 0.95 * value, 1.05 * value
+        curves.append(frame)
+    points = [
+        {"turn": turn, "clock": clock, "law": law, "statistic": statistic, "unit": "degrees/decade", "n_intervals": 9,
+         "step_a": 64 if clock == "log_step" else 4, "step_b": 128 if clock == "log_step" else 16, "ci_lo": 64, "ci_hi": 256,
+         "value": 166.0, "value_ci_lo": 150.0, "value_ci_hi": 180.0, "p_constant": 0.005, "constant_p95": 50.0,
+         "p_order": np.nan if statistic.startswith("peak") else 0.01}
+        for turn in ("plain", "procrustes")
+        for clock in ("log_step", "step", "tokens")
+        for law in ("steady", "wandering")
+        for statistic in ("peak_median", "peak_mean", "cusum", "burst")
+    ]  # fmt: skip
+    around = {"value": 0.6, "before": 0.9, "after": 0.85, "across": 0.15}
+    cosines = {name if name == "value" else f"cos_{name}": value for name, value in around.items()}
+    blocks = [
+        {"turn": turn, "clock": clock, "law": "wandering", "statistic": "blocks", "unit": "cosine", "n_intervals": 9,
+         "step_a": 64, "step_b": 128, "ci_lo": 64, "ci_hi": 128, "p_constant": 0.005, "p_order": 0.02, **cosines,
+         **{f"{name}_ci_lo": value - 0.02 for name, value in cosines.items()},
+         **{f"{name}_ci_hi": value + 0.02 for name, value in cosines.items()}}
+        for turn in ("plain", "procrustes")
+        for clock in ("log_step", "step", "tokens")
+    ]  # fmt: skip
+    return {"rotation_intervals": pd.concat(curves), "turning_points": pd.DataFrame([*points, *blocks])}
+
+
+def _dimensions() -> dict[str, pd.DataFrame]:
+    """A dip at 64 that is more than norms make, and no more than the spectrum of the activations does."""
+    rate = np.array([0.4, 0.38, 0.2, 0.06, 0.1, 0.25, 0.4, 0.47, 0.48, 0.49])
+    columns = {
+        "total_dim_rate": rate, "total_dim_rate_alive": rate * 0.9, "dim_rate_without_mean": rate, "dim_rate_without_top": rate,
+        "dim_rate_without_shared": rate, "dim_rate_null_norms": 0.32, "dim_rate_null_ci_lo": 0.31, "dim_rate_null_ci_hi": 0.33,
+        "dim_rate_null_spectrum": rate - 0.02, "dim_rate_null_spectrum_ci_lo": rate - 0.03,
+        "dim_rate_null_spectrum_ci_hi": rate - 0.01, "rate_minus_norms": rate - 0.32, "rate_minus_norms_ci_lo": rate - 0.34,
+        "rate_minus_norms_ci_hi": rate - 0.30, "rate_minus_spectrum": 0.02, "rate_minus_spectrum_ci_lo": -0.01,
+        "rate_minus_spectrum_ci_hi": 0.05, "pr_decoder": 20.0 * rate, "pr_act": 30 * rate, "pr_act_ci_lo": 28 * rate,
+        "pr_act_ci_hi": 32 * rate, "top1_var_frac": 0.5 - rate / 2,
+    }  # fmt: skip
+    table = pd.DataFrame(
+        {"snapshot": range(len(STEPS)), "step": STEPS, "added": [s in ADDED for s in STEPS], "d_model": 32, **columns}
+    )
+    dips = {"rate": (0.34, 0.43, np.nan), "minus_norms": (0.34, 0.43, 0.02), "over_norms": (1.8, 2.0, 0.02),
+            "minus_spectrum": (0.01, 0.02, 0.6), "over_spectrum": (0.1, 0.1, 0.6)}  # fmt: skip
+    tests = pd.DataFrame(
+        [
+            {"measure": measure, "step_early": 0, "step_min": 64, "step_late": 2000, "early": 0.06 + down, "minimum": 0.06,
+             "late": 0.06 + up, "compression": down, "compression_ci_lo": down - 0.03, "compression_ci_hi": down + 0.03,
+             "expansion": up, "expansion_ci_lo": up - 0.03, "expansion_ci_hi": up + 0.03, "depth": min(down, up), "p_null": p}
+            for measure, (down, up, p) in dips.items()
+        ]
+    )  # fmt: skip
+    return {"dimensionality": table, "dimensionality_tests": tests}
 
 
 def _phases(rng) -> dict[str, pd.DataFrame]:

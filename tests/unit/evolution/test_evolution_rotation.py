@@ -3,7 +3,9 @@ import pytest
 from scipy.stats import ortho_group
 
 from snapcoder.evolution.activation_spectrum import linear_cka, spaced_rows, spectrum, take_rows
-from snapcoder.evolution.rotation import compare, cross_fitted_cosines, median_interval, orthogonal_map, rotation
+from snapcoder.evolution.direction_pairs import compare, cross_fitted_cosines, median_interval, orthogonal_map
+from snapcoder.evolution.resampling import bootstrap_weights
+from snapcoder.evolution.rotation import compare_snapshots, direction_parts, rotation
 from snapcoder.evolution.snapshot_decoders import merge_decoders
 from snapcoder.storage.dictionaries import Dictionary
 
@@ -52,20 +54,61 @@ def test_a_turn_of_the_whole_basis_vanishes_after_procrustes_and_one_of_features
 
 def test_unrelated_directions_stay_unrelated_after_the_cross_fitted_map():
     a, b = directions(0), directions(1)
-    found = cross_fitted_cosines(a, b, order=np.arange(200))
+    found = cross_fitted_cosines(a, b)
     assert abs(found.mean()) < 0.1
     in_sample = np.einsum("fd,fd->f", a @ orthogonal_map(a, b), b)
     assert in_sample.mean() > 0.12  # what the cross-fit guards against
 
 
 def test_the_map_is_not_fitted_on_too_few_features():
-    assert np.isnan(cross_fitted_cosines(directions(0)[:15], directions(1)[:15], order=np.arange(15))).all()
+    assert np.isnan(cross_fitted_cosines(directions(0)[:15], directions(1)[:15])).all()
 
 
 def test_the_null_of_random_pairs_is_near_its_closed_form():
     a, everyone = directions(0, n=2000, d=64), np.ones(2000, dtype=bool)
     pair = compare(a, directions(1, n=2000, d=64), alive_a=everyone, alive_b=everyone, norm_b=np.arange(2000.0))
     assert pair.null_p95 == pytest.approx(1.96 / 8, rel=0.05)  # |N(0, 1/d)|
+    assert pair.procrustes_null_p95 == pytest.approx(1.96 / 8, rel=0.05)  # a cross-fitted map finds nothing to align
+
+
+def test_the_summary_says_how_much_of_a_turn_all_features_share():
+    a = directions(0)
+    turn = ortho_group.rvs(8, random_state=1)
+    own = unit(a + 0.3 * directions(3)).astype(np.float32)  # a little turn of each feature by itself
+    for b, low, high in ((own, -0.2, 0.2), (a @ turn, 0.9, 1.0), (own @ turn, 0.5, 0.95)):
+        decoders = merge_decoders(dictionary_of(np.stack([a, b]), (1, 10)))
+        row = rotation(decoders, alive=np.ones((2, 200), dtype=bool), cka=np.eye(2))[1].iloc[1]
+        assert low <= row["common_share"] <= high
+        assert row["procrustes_ci_lo"] <= row["procrustes_cos_median"] <= row["procrustes_ci_hi"]
+
+
+def test_directions_are_followed_from_the_first_snapshot_at_which_the_feature_is_alive():
+    decoder = np.random.default_rng(0).standard_normal((4, 3, 6))
+    decoders = merge_decoders(dictionary_of(decoder, (0, 1, 10, 100)))
+    alive = np.array([[1, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1, 0]], dtype=bool)
+    table = rotation(decoders, alive=alive, cka=np.eye(4))[0]
+    since = table[table["kind"] == "from_onset"].set_index(["feature", "step_b"]).sort_index()
+    assert list(since.index) == [(0, 1), (0, 10), (0, 100), (1, 100)]  # feature 2 is never alive
+    assert list(since["step_a"]) == [0, 0, 0, 10]
+    assert list(since["both_alive"]) == [True, False, True, True]
+    u = [unit(decoder[s, 1]) for s in (2, 3)]
+    assert since.loc[(1, 100), "cos"] == pytest.approx(u[0] @ u[1], abs=1e-6)
+
+
+def test_parts_come_in_the_order_of_the_key_and_mean_cosines_have_draws():
+    rng = np.random.default_rng(0)
+    decoders = merge_decoders(dictionary_of(rng.standard_normal((4, 30, 6)), (0, 1, 10, 100)))
+    alive = rng.random((4, 30)) < 0.8
+    weights = bootstrap_weights(np.arange(30.0), draws=10, seed=0)
+    found = compare_snapshots(decoders, alive=alive, cka=np.eye(4), weights=weights)
+    key = ["kind", "step_a", "step_b", "feature"]
+    rows = [row for part in direction_parts(found) for row in part[key].itertuples(index=False, name=None)]
+    assert rows == sorted(rows)
+    means = found.turns()["plain"].matrices
+    summary = rotation(decoders, alive=alive, cka=np.eye(4))[1].set_index(["step_a", "step_b"])
+    assert means[0, 1, 3] == pytest.approx(summary.loc[(1, 100), "cos_mean"], abs=1e-6)
+    np.testing.assert_array_equal(means, means.transpose(0, 2, 1))
+    assert means[1:, 1, 3].std() > 0
 
 
 def test_the_median_interval_equals_a_bootstrap_with_many_draws():

@@ -47,6 +47,7 @@ def write_study(folder, rows=None):
     rows = row_table(1000) if rows is None else rows
     write_dictionary(folder / "dictionary.safetensors", dictionary, {})
     write_codes(folder / "codes.h5", Codes(z, row_table(1000)), {})
+    write_parquet(folder / "snapshots.parquet", step=STEPS, tokens=np.array(STEPS) * 8)
     caches = []
     for s, step in enumerate(STEPS):
         caches.append(folder / f"step{step}.h5")
@@ -69,9 +70,15 @@ def run_evolution(folder, out, caches):
     shared = {"dictionary": dictionary, "trajectory": table, "caches": caches}
     inputs = {"dictionary": dictionary, "codes": folder / "codes.h5", "caches": caches}
     trajectories(job("trajectories", inputs, {"table": table}, **options))
-    turns = {"rotation": out / "direction_rotation.parquet", "summary": out / "rotation_summary.parquet"}
-    rotation(job("rotation", shared, turns, **options))
-    dimensionality(job("dimensionality", shared, {"table": out / "dimensionality.parquet"}, **options))
+    turns = {
+        "rotation": out / "direction_rotation.parquet",
+        "summary": out / "rotation_summary.parquet",
+        "intervals": out / "rotation_intervals.parquet",
+        "turning": out / "turning_points.parquet",
+    }
+    rotation(job("rotation", {**shared, "snapshots": folder / "snapshots.parquet"}, turns, **options))
+    made = {"table": out / "dimensionality.parquet", "tests": out / "dimensionality_tests.parquet"}
+    dimensionality(job("dimensionality", shared, made, **options))
     inputs = {"dictionary": dictionary, "trajectory": table, "rotation": turns["rotation"]}
     timing(job("timing", inputs, {"table": out / "feature_timing.parquet"}, **options))
     inputs = {"timing": out / "feature_timing.parquet", "trajectory": table}
@@ -119,6 +126,23 @@ def test_the_steps_recover_planted_onsets_from_files(study):
     assert (rates["total_dim_rate"] <= 1).all()
     assert (rates["pr_act_ci_lo"] < rates["pr_act"]).all()
     assert (rates["pr_act"] < rates["pr_act_ci_hi"]).all()
+    assert set(read_table(folder / "tables/turning_points.parquet")["clock"]) == {"log_step", "step", "tokens"}
+    kinds = read_table(folder / "tables/direction_rotation.parquet")["kind"].value_counts()
+    n_pairs = len(STEPS) - 1
+    assert dict(kinds) == {
+        "adjacent": 6 * n_pairs,
+        "to_final": 6 * n_pairs,
+        "from_onset": sum(n_pairs - onset for onset in ONSETS),
+    }
+
+
+def test_without_token_counts_the_token_clock_is_left_out(study, tmp_path):
+    folder, caches = study
+    for path in ("dictionary.safetensors", "codes.h5"):
+        (tmp_path / path).symlink_to(folder / path)
+    write_parquet(tmp_path / "snapshots.parquet", step=STEPS, tokens=pd.array([pd.NA] * len(STEPS), dtype="Int64"))
+    run_evolution(tmp_path, tmp_path / "tables", caches)
+    assert set(read_table(tmp_path / "tables/turning_points.parquet")["clock"]) == {"log_step", "step"}
 
 
 def test_the_distribution_counts_planted_onsets_and_takes_combined_evidence_when_there_is_some(study, tmp_path):

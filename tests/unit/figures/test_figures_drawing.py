@@ -81,7 +81,8 @@ def test_no_text_is_smaller_than_eight_points(study_tables):
 def test_a_study_of_one_snapshot_still_draws(study_tables):
     single = {name: frame[frame["step"] == 0] if "step" in frame else frame for name, frame in study_tables.items()}
     single["rotation_summary"] = study_tables["rotation_summary"].query("step_a == 0 and step_b == 0")
-    single["direction_rotation"] = study_tables["direction_rotation"].iloc[:0]
+    for name in ("direction_rotation", "rotation_intervals", "turning_points"):
+        single[name] = study_tables[name].iloc[:0]
     for figure in CATALOGUE:
         figure_bytes(draw(figure, single), provenance=PROVENANCE, title=figure.title)
     assert isinstance(single["snapshots"], pd.DataFrame)

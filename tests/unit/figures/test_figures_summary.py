@@ -13,8 +13,8 @@ from snapcoder.figures.summary import (
     median_interval,
     onset_bins,
     rank_correlation,
-    rotation_by_interval,
     share,
+    turning_point,
 )
 
 
@@ -72,13 +72,13 @@ def test_onsets_are_counted_per_interval_and_rates_divide_by_its_width():
     assert (bins["rate_lo"] < bins["rate_per_decade"]).all()
 
 
-def test_turning_counts_only_features_alive_at_both_ends():
-    rotation = pd.DataFrame(
-        {"kind": "adjacent", "step_a": 1, "step_b": 10, "angle_deg": [30.0, 40.0, 170.0], "both_alive": [True, True, False],
-         "procrustes_cos": [1.0, 1.0, 0.0]}
-    )  # fmt: skip
-    row = rotation_by_interval(rotation).iloc[0]
-    assert (row["n"], row["angle"], row["procrustes"]) == (2, 35.0, 0.0)
+def test_a_turning_point_without_a_value_is_no_turning_point():
+    keys = {"turn": "plain", "clock": "log_step", "statistic": "peak_median"}
+    points = pd.DataFrame([{**keys, "law": "steady", "value": 3.0}, {**keys, "law": "wandering", "value": np.nan}])
+    assert turning_point(points, law="steady")["value"] == 3.0
+    assert turning_point(points, law="wandering") is None
+    assert turning_point(points, law="steady", clock="step") is None
+    assert turning_point(pd.DataFrame()) is None
 
 
 def test_a_task_counts_from_the_snapshot_from_which_it_stays_acquired():

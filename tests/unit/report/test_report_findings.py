@@ -26,7 +26,8 @@ def test_the_planted_story_is_told(told):
     found = {key for key, finding in told.items() if finding.verdict == "found"}
     assert {
         "kl_uni_context", "kl_bi_context", "ngram_order", "loss_below_h3", "boundary_ngram", "features_after_bigram", "classes",
-        "onsets", "turning_point", "orthogonal_turn", "own_rotation", "dimensionality", "task_agreement_his_their",
+        "onsets", "turning_point", "two_blocks", "orthogonal_turn", "own_rotation", "dimensionality",
+        "dimensionality_beyond_random", "task_agreement_his_their",
         "disrupt_agreement_his_their", "restore_agreement_his_their", "dominance_agreement_his_their", "convergence",
     } <= found  # fmt: skip
 
@@ -100,16 +101,71 @@ def test_planted_complexity_is_found_with_its_n_and_p(study_tables):
     assert next(s for s in finding.statistics if s.name == "Spearman ρ").value == pytest.approx(1.0)
 
 
-def test_steady_turning_has_no_turning_point(study_tables):
-    rotation = study_tables["direction_rotation"].copy()
-    places = np.log10(np.where(rotation[["step_a", "step_b"]] == 0, 0.5, rotation[["step_a", "step_b"]]))
-    rotation["angle_deg"] = 20 * (places[:, 1] - places[:, 0])
-    assert findings({**study_tables, "direction_rotation": rotation})["turning_point"].verdict != "found"
+def test_the_turning_point_is_named_with_its_interval_speed_and_tests(told):
+    sentence = told["turning_point"].sentence
+    assert "between step 64 and step 128 (95% over features: step 64 to step 256)" in sentence
+    assert "50° in this interval beyond the 4° that estimation makes" in sentence
+    assert "p = 0.005 against constant speed, 0.010" in sentence
+    assert "Per step, not per decade, it is between step 4 and step 16" in told["turning_point"].caveat
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict"),
+    [
+        ({"p_constant": 0.3}, "not_found"),  # speeds differ no more than features as a sample let them
+        ({"step_a": 0, "step_b": 4}, "not_found"),  # fastest in the first interval: no turn inside
+        ({"p_order": 0.2}, "undecidable"),  # an uneven process would do as well
+        ({"p_constant": np.nan}, "undecidable"),
+    ],
+)
+def test_a_turning_point_needs_a_place_inside_and_both_tests(study_tables, changes, verdict):
+    assert findings(changed(study_tables, "turning_points", **changes))["turning_point"].verdict == verdict
+
+
+def test_one_law_alone_makes_no_turning_point(study_tables):
+    points = study_tables["turning_points"].copy()
+    points.loc[points["law"] == "wandering", "p_constant"] = 0.4
+    assert findings({**study_tables, "turning_points": points})["turning_point"].verdict == "not_found"
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict"),
+    [
+        ({"cos_across_ci_lo": 0.4, "cos_across_ci_hi": 0.5}, "not_found"),
+        ({"cos_after_ci_lo": 0.2, "cos_after_ci_hi": 0.4}, "not_found"),  # it goes on turning
+        ({"p_order": 0.2}, "undecidable"),
+    ],
+)
+def test_two_blocks_need_unrelated_cosines_slow_drift_and_both_tests(study_tables, changes, verdict):
+    assert findings(changed(study_tables, "turning_points", **changes))["two_blocks"].verdict == verdict
 
 
 def test_a_turn_of_the_whole_space_is_not_counted_as_the_features_own(study_tables):
-    rigid = changed(study_tables, "direction_rotation", procrustes_cos=1.0)
+    rigid = changed(
+        study_tables, "rotation_intervals", common_share=0.95, common_share_ci_lo=0.9, common_share_ci_hi=1.0
+    )  # fmt: skip
     assert findings(rigid)["own_rotation"].verdict == "not_found"
+    assert "5%" in findings(rigid)["own_rotation"].sentence
+
+
+def test_a_dip_counts_as_beyond_the_spectrum_only_as_difference_and_ratio(study_tables):
+    tests = study_tables["dimensionality_tests"].copy()
+    spectrum = tests["measure"] == "minus_spectrum"
+    tests.loc[spectrum, ["p_null", "compression_ci_lo", "expansion_ci_lo"]] = 0.02
+    assert findings({**study_tables, "dimensionality_tests": tests})["dimensionality_beyond_spectrum"].verdict == (
+        "undecidable"
+    )
+    tests.loc[tests["measure"] == "over_spectrum", ["p_null", "compression_ci_lo", "expansion_ci_lo"]] = 0.02
+    assert (
+        findings({**study_tables, "dimensionality_tests": tests})["dimensionality_beyond_spectrum"].verdict == "found"
+    )
+
+
+def test_without_a_dip_there_is_nothing_to_explain(study_tables):
+    rising = changed(study_tables, "dimensionality_tests", depth=0.0)
+    told = findings(rising)
+    assert told["dimensionality"].verdict == "not_found"
+    assert told["dimensionality_beyond_random"].verdict == "undecidable"
 
 
 def test_features_that_beat_no_random_draw_are_not_called_few(study_tables):

@@ -6,7 +6,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from snapcoder.storage.hashing import file_sha256
-from snapcoder.storage.tables import Column, TableError, TableSchema, read_table, table_metadata, write_table
+from snapcoder.storage.tables import (
+    Column,
+    TableError,
+    TableSchema,
+    read_table,
+    table_metadata,
+    write_table,
+    write_table_parts,
+)
 
 SCHEMA = TableSchema(
     "toy",
@@ -59,3 +67,28 @@ def test_a_frame_that_breaks_its_schema_is_not_written(tmp_path, changes, said):
     with pytest.raises(TableError, match=said):
         write_table(tmp_path / "toy.parquet", frame(**changes), SCHEMA, {})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_table_written_in_parts_is_the_table_written_at_once(tmp_path):
+    whole, parts = tmp_path / "whole.parquet", tmp_path / "parts.parquet"
+    write_table(whole, frame(), SCHEMA, {"step": "test"})
+    ordered = frame().sort_values("name")
+    write_table_parts(parts, iter([ordered.iloc[:1], ordered.iloc[:0], ordered.iloc[1:]]), SCHEMA, {"step": "test"})
+    pd.testing.assert_frame_equal(read_table(parts), read_table(whole))
+    assert table_metadata(parts) == table_metadata(whole)
+    assert pq.read_schema(parts).metadata == pq.read_schema(whole).metadata
+    assert pq.ParquetFile(parts).num_row_groups == 2
+
+
+@pytest.mark.parametrize("second", ["a", "x"])
+def test_parts_out_of_order_or_twice_the_same_are_not_written(tmp_path, second):
+    path = tmp_path / "toy.parquet"
+    parts = [frame(name=["x", "w"]), frame(name=[second, "z"])]
+    with pytest.raises(TableError, match="order parts by"):
+        write_table_parts(path, parts, SCHEMA, {})
+    assert not path.exists()
+
+
+def test_only_the_rows_asked_for_are_read(tmp_path):
+    write_table(tmp_path / "toy.parquet", frame(), SCHEMA, {})
+    assert list(read_table(tmp_path / "toy.parquet", ["size"], where=[("kind", "in", ("a",))])["size"]) == [1.0]

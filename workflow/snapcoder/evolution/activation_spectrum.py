@@ -11,12 +11,21 @@ from snapcoder.evolution.capacity import participation_ratio
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Participation ratio of the covariance with its 95% interval (NaN with one document), and top-1 share."""
+    """What the activations of one snapshot spread over.
+
+    participation: ratio of the covariance with its 95% interval (NaN with one document); top1_share (NaN for constant
+    activations); variances [model] ascending and first_direction [model]: of the covariance; mean [model];
+    participation_with_mean: ratio of the second moments.
+    """
 
     participation: float
     ci_lo: float
     ci_hi: float
     top1_share: float
+    variances: np.ndarray
+    first_direction: np.ndarray
+    mean: np.ndarray
+    participation_with_mean: float
 
 
 def spaced_rows(n_rows: int, *, at_most: int) -> np.ndarray:
@@ -42,28 +51,33 @@ def spectrum(activations: np.ndarray, doc: np.ndarray, *, bootstrap: int, seed: 
     doc [row]: document of each row. PR = (tr C)²/tr C². The bootstrap is linearised: each document moves tr C and tr C²
     by its rows' influence, so that a draw costs one weighted sum instead of one covariance.
     """
-    x = activations - activations.mean(axis=0, dtype=np.float64).astype(np.float32)
-    x /= np.maximum(np.abs(x).max(), np.finfo(np.float32).tiny)
+    mean = activations.mean(axis=0, dtype=np.float64)
+    x = activations - mean.astype(np.float32)
+    largest = np.maximum(np.abs(x).max(), np.finfo(np.float32).tiny)
+    x /= largest
     covariance = (x.T @ x).astype(np.float64) / len(x)
+    variances, directions = eigh(covariance)
     trace, square = float(np.trace(covariance)), float(np.einsum("ij,ij->", covariance, covariance))
+    shape = {
+        "variances": np.maximum(variances, 0.0) * float(largest) ** 2,
+        "first_direction": directions[:, -1] if trace > 0 else np.zeros(len(covariance)),
+        "mean": mean,
+        "participation_with_mean": participation_ratio(covariance + np.outer(mean, mean) / float(largest) ** 2),
+    }
+    share = float(variances[-1]) / trace if trace > 0 else float("nan")
+    participation = participation_ratio(covariance)
     _, index = np.unique(doc, return_inverse=True)
     size = np.bincount(index).astype(np.float64)
     if trace == 0 or len(size) < 2:
-        share = float("nan") if trace == 0 else _top_share(covariance, trace)
-        return Spectrum(participation_ratio(covariance), float("nan"), float("nan"), share)
+        return Spectrum(participation, float("nan"), float("nan"), share, **shape)
     # d tr C / d weight of a row = ‖x‖² − tr C;  d tr C² = 2 (xᵀC x − tr C²)
     of_trace = np.bincount(index, np.einsum("bd,bd->b", x, x)) - size * trace
     of_square = 2 * (np.bincount(index, np.einsum("bd,bd->b", x @ covariance.astype(np.float32), x)) - size * square)
     counts = np.random.default_rng(seed).multinomial(len(size), np.full(len(size), 1 / len(size)), size=bootstrap)
     rows = counts @ size  # [draw]
     log_draws = 2 * (counts @ of_trace) / (rows * trace) - (counts @ of_square) / (rows * square)
-    lo, hi = np.percentile(participation_ratio(covariance) * np.exp(log_draws), [2.5, 97.5])
-    return Spectrum(participation_ratio(covariance), float(lo), float(hi), _top_share(covariance, trace))
-
-
-def _top_share(covariance: np.ndarray, trace: float) -> float:
-    last = len(covariance) - 1
-    return float(eigh(covariance, eigvals_only=True, subset_by_index=[last, last])[0]) / trace
+    lo, hi = np.percentile(participation * np.exp(log_draws), [2.5, 97.5])
+    return Spectrum(participation, float(lo), float(hi), share, **shape)
 
 
 def linear_cka(activations: list[np.ndarray]) -> np.ndarray:

@@ -1,95 +1,71 @@
 """How feature directions turn over training, and how much of that is the whole basis turning."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binom
 
+from snapcoder.evolution.direction_pairs import PairRotation, compare, median_interval
 from snapcoder.evolution.log_steps import log_steps
+from snapcoder.evolution.resampling import weighted_means
 from snapcoder.evolution.snapshot_decoders import SnapshotDecoders
-
-NULL_SHIFTS = 8  # pairings of different features behind cos_null_p95
-FEATURES_PER_DIMENSION = 2  # features alive at both, per dimension, that the orthogonal map needs
+from snapcoder.evolution.turning import Turns
 
 
 @dataclass(frozen=True)
-class PairRotation:
-    """Two snapshots compared; arrays are [feature].
-
-    cos: cosine of the decoder directions (NaN for a zero decoder); procrustes_cos: the same after the best orthogonal
-    map (NaN unless alive at both); both_alive; null_p95: 95th percentile of |cos| between different features.
-    """
+class PairCosines:
+    """Cosines of some pairs of snapshots, [pair, feature], filled in pair by pair; NaN and False until then."""
 
     cos: np.ndarray
     procrustes_cos: np.ndarray
     both_alive: np.ndarray
-    null_p95: float
+
+    @classmethod
+    def empty(cls, n_pairs: int, n_features: int) -> "PairCosines":
+        """Return cosines of pairs not compared yet."""
+        shape = (max(n_pairs, 0), n_features)
+        cos, mapped = np.full((2, *shape), np.nan, dtype=np.float32)
+        return cls(cos, mapped, np.zeros(shape, dtype=bool))
+
+    def put(self, row: int, pair: PairRotation, features: np.ndarray | slice = slice(None)) -> None:
+        """Store a compared pair, or only some of its features."""
+        self.cos[row, features] = pair.cos[features]
+        self.procrustes_cos[row, features] = pair.procrustes_cos[features]
+        self.both_alive[row, features] = pair.both_alive[features]
+
+    def seen(self, name: str) -> np.ndarray:
+        """Return cos or procrustes_cos with NaN where the feature is not alive at both snapshots."""
+        return np.where(self.both_alive, getattr(self, name), np.float32(np.nan))
 
 
-def orthogonal_map(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return the orthogonal R [model, model] that minimises ‖a R − b‖ (Schönemann 1966); a, b [feature, model]."""
-    left, _, right = np.linalg.svd(a.T @ b)
-    return left @ right
+@dataclass(frozen=True)
+class Rotations:
+    """All snapshots compared with each other.
 
-
-def cross_fitted_cosines(a: np.ndarray, b: np.ndarray, *, order: np.ndarray) -> np.ndarray:
-    """Return the cosines of unit directions a and b [feature, model] after an orthogonal map fitted on other features.
-
-    Features alternate, in `order`, between two halves; each half is mapped by the fit on the other. A map fitted on the
-    same features would align n random directions in d dimensions to a cosine of about 0.85·√(d/n).
-    NaN when there are fewer than 2·d features.
+    first_alive [feature]: position of the first snapshot at which the feature is alive, S when never. adjacent, skipping
+    (two apart), to_final: by earlier snapshot; from_onset: by later snapshot, against the feature's first_alive.
+    plain, mapped [1 + draw, snapshot, snapshot]: mean cosines under bootstrap weights; summary: rows of rotation_summary.
     """
-    n, d = a.shape
-    result = np.full(n, np.nan)
-    if n < FEATURES_PER_DIMENSION * d:
-        return result
-    halves = (order[::2], order[1::2])
-    for test, fit in (halves, halves[::-1]):
-        result[test] = np.einsum("fd,fd->f", a[test] @ orthogonal_map(a[fit], b[fit]), b[test])
-    return np.clip(result, -1.0, 1.0)
 
+    decoders: SnapshotDecoders
+    first_alive: np.ndarray
+    adjacent: PairCosines
+    skipping: PairCosines
+    to_final: PairCosines
+    from_onset: PairCosines
+    plain: np.ndarray
+    mapped: np.ndarray
+    summary: list[dict[str, float]] = field(default_factory=list)
 
-def compare(
-    a: np.ndarray, b: np.ndarray, *, alive_a: np.ndarray, alive_b: np.ndarray, norm_b: np.ndarray
-) -> PairRotation:
-    """Compare unit directions a and b [feature, model] of two snapshots.
-
-    Halves and null pairings follow the order of the norms at b, so that the names of features do not matter.
-    """
-    cos = np.clip(np.einsum("fd,fd->f", a, b), -1.0, 1.0)
-    both = alive_a & alive_b & ~np.isnan(cos)
-    order = np.argsort(norm_b[both], kind="stable")
-    procrustes = np.full(len(cos), np.nan)
-    procrustes[both] = cross_fitted_cosines(a[both], b[both], order=order)
-    return PairRotation(cos, procrustes, both, _null_p95(a[both][order], b[both][order]))
-
-
-def _null_p95(a: np.ndarray, b: np.ndarray) -> float:
-    n = len(a)
-    shifts = np.unique(np.linspace(0, n, NULL_SHIFTS + 2)[1:-1].astype(int))
-    shifts = shifts[(shifts > 0) & (shifts < n)]
-    if not len(shifts):
-        return float("nan")
-    return float(np.percentile([np.abs(np.einsum("fd,fd->f", a, np.roll(b, k, axis=0))) for k in shifts], 95))
-
-
-def median_interval(values: np.ndarray, *, level: float = 0.95) -> tuple[float, float]:
-    """Return the percentile-bootstrap interval of the median, without drawing.
-
-    The median of n draws with replacement is at most the k-th smallest value with probability
-    P(Binomial(n, k/n) ≥ ⌈n/2⌉), so the percentiles are order statistics. NaN for fewer than two values.
-    """
-    n = len(values)
-    if n < 2:
-        return float("nan"), float("nan")
-    share = np.arange(1, n + 1) / n
-    lower = binom.sf((n + 1) // 2 - 1, n, share)  # P(lower median ≤ k-th smallest)
-    upper = binom.sf(n // 2, n, share)
-    ordered = np.sort(values)
-    tail = (1 - level) / 2
-    return float(ordered[np.argmax(lower >= tail)]), float(ordered[np.argmax(upper >= 1 - tail)])
+    def turns(self) -> dict[str, Turns]:
+        """Return what the search for turning points needs, as decoders turn and beyond the map common to all features."""
+        return {
+            "plain": Turns(self.adjacent.seen("cos"), self.skipping.seen("cos"), self.plain),
+            "procrustes": Turns(
+                self.adjacent.seen("procrustes_cos"), self.skipping.seen("procrustes_cos"), self.mapped
+            ),
+        }
 
 
 def pairs(n_snapshots: int) -> Iterator[tuple[int, int]]:
@@ -97,65 +73,121 @@ def pairs(n_snapshots: int) -> Iterator[tuple[int, int]]:
     return ((a, b) for a in range(n_snapshots) for b in range(a + 1, n_snapshots))
 
 
-def rotation(decoders: SnapshotDecoders, *, alive: np.ndarray, cka: np.ndarray) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the tables direction_rotation and rotation_summary.
+def compare_snapshots(
+    decoders: SnapshotDecoders, *, alive: np.ndarray, cka: np.ndarray, weights: np.ndarray | None = None
+) -> Rotations:
+    """Compare every pair of snapshots, two decoders at a time.
 
-    alive [snapshot, feature] bool; cka [snapshot, snapshot]: linear CKA of the activations.
+    alive [snapshot, feature] bool; cka [snapshot, snapshot]: linear CKA of the activations; weights
+    [1 + draw, feature]: bootstrap over features (none: the data only).
     """
-    n, norms = len(decoders.steps), decoders.norms()
-    directions = [decoders.directions(s) for s in range(n)]
-    tables: list[pd.DataFrame] = []
-    summary: list[dict[str, float]] = [_same(decoders.steps[s], int(alive[s].sum()), cka[s, s]) for s in range(n)]
+    n, n_features = alive.shape
+    weights = np.ones((1, n_features), dtype=np.float32) if weights is None else weights
+    first_alive = np.where(alive.any(axis=0), alive.argmax(axis=0), n)
+    kept = [PairCosines.empty(rows, n_features) for rows in (n - 1, n - 2, n - 1, n)]
+    adjacent, skipping, to_final, from_onset = kept
+    plain, mapped = (np.tile(np.eye(n), (len(weights), 1, 1)) for _ in range(2))
+    found = Rotations(decoders, first_alive, adjacent, skipping, to_final, from_onset, plain, mapped)
+    norms = decoders.norms()
+    found.summary.extend(_same(decoders.steps[s], int(alive[s].sum()), cka[s, s]) for s in range(n))
+    for a in range(n):
+        directions = decoders.directions(a)
+        for b in range(a + 1, n):
+            pair = compare(
+                directions, decoders.directions(b), alive_a=alive[a], alive_b=alive[b], norm_b=norms[b]
+            )  # fmt: skip
+            _keep(found, a, b, pair, weights)
+            row = _summarise(pair, cka[a, b])
+            steps = decoders.steps[a], decoders.steps[b]
+            found.summary.extend({"step_a": x, "step_b": y, **row} for x, y in (steps, steps[::-1]))
+    return found
+
+
+def _keep(found: Rotations, a: int, b: int, pair: PairRotation, weights: np.ndarray) -> None:
+    if b == a + 1:
+        found.adjacent.put(a, pair)
+    if b == a + 2:
+        found.skipping.put(a, pair)
+    if b == len(found.decoders.steps) - 1:
+        found.to_final.put(a, pair)
+    found.from_onset.put(b, pair, found.first_alive == a)
+    for matrix, cos in ((found.plain, pair.cos), (found.mapped, pair.procrustes_cos)):
+        means = weighted_means(np.where(pair.both_alive, cos, np.nan), weights)
+        matrix[:, a, b] = matrix[:, b, a] = means
+
+
+def summary_table(found: Rotations) -> pd.DataFrame:
+    """Return the table rotation_summary."""
+    table = pd.DataFrame(found.summary).sort_values(["step_a", "step_b"], ignore_index=True)
+    return table.assign(layer=found.decoders.layer)
+
+
+def direction_parts(found: Rotations) -> Iterator[pd.DataFrame]:
+    """Yield the table direction_rotation by pair of snapshots, in the order of its key."""
+    n = len(found.decoders.steps)
+    everyone = np.arange(found.decoders.n_features)
+    for a in range(n - 1):
+        yield _features(found, found.adjacent, a, everyone, "adjacent", (a, a + 1))
     for a, b in pairs(n):
-        pair = compare(directions[a], directions[b], alive_a=alive[a], alive_b=alive[b], norm_b=norms[b])
-        kinds = [kind for kind, wanted in (("adjacent", b == a + 1), ("to_final", b == n - 1)) if wanted]
-        tables += [_features(pair, kind, (decoders.steps[a], decoders.steps[b])) for kind in kinds]
-        row = _summarise(pair, cka[a, b])
-        summary += [
-            {"step_a": decoders.steps[a], "step_b": decoders.steps[b], **row},
-            {"step_a": decoders.steps[b], "step_b": decoders.steps[a], **row},
-        ]
-    columns = ["feature", "kind", "step_a", "step_b"]
-    table = pd.concat(tables, ignore_index=True).sort_values(columns, ignore_index=True)
-    summary_table = pd.DataFrame(summary).sort_values(["step_a", "step_b"], ignore_index=True)
-    return table.assign(layer=decoders.layer), summary_table.assign(layer=decoders.layer)
+        since = np.flatnonzero(found.first_alive == a)
+        yield _features(found, found.from_onset, b, since, "from_onset", (a, b))
+    for a in range(n - 1):
+        yield _features(found, found.to_final, a, everyone, "to_final", (a, n - 1))
 
 
-def _features(pair: PairRotation, kind: str, steps: Sequence[int]) -> pd.DataFrame:
-    angle = np.degrees(np.arccos(pair.cos))
-    decades = float(np.diff(log_steps(steps))[0])
+def rotation(decoders: SnapshotDecoders, *, alive: np.ndarray, cka: np.ndarray) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the tables direction_rotation and rotation_summary in memory; arguments as in `compare_snapshots`."""
+    found = compare_snapshots(decoders, alive=alive, cka=cka)
+    return pd.concat(direction_parts(found), ignore_index=True), summary_table(found)
+
+
+def _features(
+    found: Rotations, cosines: PairCosines, row: int, features: np.ndarray, kind: str, pair: tuple[int, int]
+) -> pd.DataFrame:
+    steps = [found.decoders.steps[s] for s in pair]
+    cos = cosines.cos[row, features]
+    angle = np.degrees(np.arccos(cos))
     return pd.DataFrame(
         {
-            "feature": np.arange(len(pair.cos)),
+            "layer": found.decoders.layer,
+            "feature": features,
             "kind": kind,
             "step_a": steps[0],
             "step_b": steps[1],
-            "cos": pair.cos,
+            "cos": cos,
             "angle_deg": angle,
-            "angle_per_decade": angle / decades,
-            "both_alive": pair.both_alive,
-            "procrustes_cos": pair.procrustes_cos,
+            "angle_per_decade": angle / float(np.diff(log_steps(steps))[0]),
+            "both_alive": cosines.both_alive[row, features],
+            "procrustes_cos": cosines.procrustes_cos[row, features],
         }
     )
 
 
 def _summarise(pair: PairRotation, cka: float) -> dict[str, float]:
     cos, mapped = pair.cos[pair.both_alive], pair.procrustes_cos[pair.both_alive]
-    lo, hi = median_interval(cos)
     mapped = mapped[~np.isnan(mapped)]
+    (lo, hi), (mapped_lo, mapped_hi) = median_interval(cos), median_interval(mapped)
+    median, mapped_median = (float(np.median(x)) if len(x) else float("nan") for x in (cos, mapped))
+    angle, remains = np.arccos(median), np.arccos(mapped_median)
     return {
         "n": len(cos),
         "cos_mean": float(cos.mean()) if len(cos) else float("nan"),
-        "cos_median": float(np.median(cos)) if len(cos) else float("nan"),
+        "cos_median": median,
         "cos_ci_lo": lo,
         "cos_ci_hi": hi,
-        "procrustes_cos_median": float(np.median(mapped)) if len(mapped) else float("nan"),
+        "procrustes_cos_median": mapped_median,
+        "procrustes_ci_lo": mapped_lo,
+        "procrustes_ci_hi": mapped_hi,
+        "common_share": float(1 - remains / angle) if angle > 0 else float("nan"),
         "cos_null_p95": pair.null_p95,
+        "procrustes_null_p95": pair.procrustes_null_p95,
         "cka": cka,
     }
 
 
 def _same(step: int, n_alive: int, cka: float) -> dict[str, float]:
     one = 1.0 if n_alive else float("nan")
-    cosines = dict.fromkeys(("cos_mean", "cos_median", "cos_ci_lo", "cos_ci_hi", "procrustes_cos_median"), one)
-    return {"step_a": step, "step_b": step, "n": n_alive, **cosines, "cos_null_p95": float("nan"), "cka": cka}
+    names = ("cos_mean", "cos_median", "cos_ci_lo", "cos_ci_hi", "procrustes_cos_median", "procrustes_ci_lo")
+    cosines = dict.fromkeys((*names, "procrustes_ci_hi"), one)
+    undefined = dict.fromkeys(("common_share", "cos_null_p95", "procrustes_null_p95"), float("nan"))
+    return {"step_a": step, "step_b": step, "n": n_alive, **cosines, **undefined, "cka": cka}

@@ -154,12 +154,15 @@ CATALOGUE: tuple[Figure, ...] = (
         "rotation_rate",
         "directions",
         "When directions turn",
-        "Left: median angle between a feature's decoder directions at neighbouring snapshots, per decade of steps, "
-        "over features that fire at both; bars: distribution-free 95% intervals of the median. Orange: after the best"
-        " orthogonal map between the two snapshots' decoders (Procrustes), which takes out a rotation common to all "
-        "features. Dashed: the angle above which 95% of unrelated feature pairs lie. Right: median cosine to the "
-        f"direction at the last snapshot, with 95% bootstrap intervals over features. {_AXIS}",
-        ("direction_rotation", "rotation_summary"),
+        "Top left: median angle between a feature's decoder directions at neighbouring snapshots, over features that fire "
+        "at both, without the part that estimation alone makes (dotted: with it), per decade of steps. Top right: the "
+        "same as −2 ln cos, the squared angle when small: it adds up where directions wander rather than turn steadily, "
+        "so that short intervals look no faster. Orange: after the best orthogonal map between the two snapshots' "
+        "decoders (Procrustes), which takes out a rotation common to all features. Bars: 95% bootstrap intervals over "
+        "features; grey band: that of the place of fastest turning. Bottom left: median cosine to the direction at the "
+        "last snapshot. Bottom right: share of the turn that the common rotation explains; below 0, its estimate costs "
+        f"more than it explains. {_AXIS}",
+        ("rotation_intervals", "turning_points", "rotation_summary"),
     ),
     Figure(
         "cosine_matrix",
@@ -167,18 +170,21 @@ CATALOGUE: tuple[Figure, ...] = (
         "Directions at all pairs of snapshots",
         "Median cosine of decoder directions over the features alive at both snapshots; the same after the best "
         "orthogonal map between the decoders; and linear CKA of the raw activations on the same tokens. Two blocks "
-        "along the diagonal would be one turning point. White is zero.",
-        ("rotation_summary",),
+        "along the diagonal would be one turning point; dashed: the best split into two blocks, which smooth drift has, "
+        "too. White is zero.",
+        ("rotation_summary", "turning_points"),
     ),
     Figure(
         "dimensionality",
         "directions",
         "How many dimensions features fill",
-        "Left: Σ D_i / d with D_i = ‖W_i‖² / Σ_j (Ŵ_i·W_j)², over all features and over features alive at the "
-        "snapshot; grey: random directions with the same norms (mean and 95% of draws). Right: participation ratio "
-        "(Σλ)²/Σλ² of the covariance of the raw activations (band: bootstrap over documents) and of the decoder, as "
-        "shares of d, and the variance share of the first principal direction. If both panels draw the same curve, "
-        f"the left one says little about features. {_AXIS}",
+        "Top left: Σ D_i / d with D_i = ‖W_i‖² / Σ_j (Ŵ_i·W_j)², beside random directions with the same norms, "
+        "isotropic or drawn with the covariance of that snapshot's activations (mean and 95% of draws). Top right: the rate "
+        "less each null, with 95% intervals over features and draws. A dip that both curves show is more than norms and "
+        "spectrum make. Bottom left: the rate over alive features, and without the direction of the mean activation, the "
+        "activations' first principal direction, or the decoder's own. Bottom right: participation ratio (Σλ)²/Σλ² of "
+        "the covariance of the raw activations (band: bootstrap over documents) and of the decoder, as shares of d, and "
+        f"the variance share of the first principal direction. {_AXIS}",
         ("dimensionality",),
     ),
     Figure(

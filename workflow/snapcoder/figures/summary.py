@@ -1,6 +1,7 @@
 """Small summaries of tables that figures draw and findings quote, so that both say the same."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -99,30 +100,22 @@ def onset_bins(timing: pd.DataFrame, steps: list[int]) -> pd.DataFrame:
     return bins
 
 
-def rotation_by_interval(rotation: pd.DataFrame) -> pd.DataFrame:
-    """Summarise turning between neighbouring snapshots over the features that are alive at both.
-
-    Returns one row per interval: n, and the median angle per decade with its 95% interval, plain (`angle`, `angle_lo`,
-    `angle_hi`) and after the best orthogonal map (`procrustes`, …), in degrees per decade, and `angle_deg`,
-    `procrustes_deg` in degrees.
-    """
-    pairs = rotation[(rotation["kind"] == "adjacent") & rotation["both_alive"]]
-    rows = []
-    for _, group in pairs.groupby("step_b", sort=True):  # neighbours: one step_a for each step_b
-        step_a, step_b = int(group["step_a"].iloc[0]), int(group["step_b"].iloc[0])
-        decades = float(log_step([step_b])[0] - log_step([step_a])[0])
-        plain = median_interval(group["angle_deg"])
-        mapped = median_interval(np.degrees(np.arccos(group["procrustes_cos"].astype(float).clip(-1, 1))))
-        rows.append(
-            {
-                "step_a": step_a, "step_b": step_b, "decades": decades, "n": plain.n,
-                "angle_deg": plain.value, "angle": plain.value / decades,
-                "angle_lo": plain.low / decades, "angle_hi": plain.high / decades,
-                "procrustes_deg": mapped.value, "procrustes": mapped.value / decades,
-                "procrustes_lo": mapped.low / decades, "procrustes_hi": mapped.high / decades,
-            }
-        )  # fmt: skip
-    return pd.DataFrame(rows)
+def turning_point(
+    points: pd.DataFrame,
+    *,
+    law: str = "wandering",
+    statistic: str = "peak_median",
+    clock: str = "log_step",
+    turn: str = "plain",
+) -> dict[str, Any] | None:
+    """Return one row of the table turning_points; None when there is no such row or it has no value."""
+    if points.empty:
+        return None
+    wanted = {"law": law, "statistic": statistic, "clock": clock, "turn": turn}
+    rows = points[np.logical_and.reduce([points[name] == value for name, value in wanted.items()])]
+    if rows.empty or pd.isna(rows["value"].iloc[0]):
+        return None
+    return dict(rows.iloc[0])
 
 
 def norm_correlations(rows: pd.DataFrame, column: str) -> np.ndarray:

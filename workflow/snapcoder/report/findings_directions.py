@@ -1,45 +1,73 @@
-"""Findings about directions: when they turn, what remains after a common rotation, and how many dimensions they fill."""
+"""Findings about directions: when they turn, whether one drift explains it, what remains after a common rotation."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from snapcoder.figures.summary import rank_correlation, rotation_by_interval
+from snapcoder.figures.summary import turning_point
 from snapcoder.report.finding import Finding, Statistic, Verdict, between, number, percent, step, undecidable
+from snapcoder.report.findings_dimensions import dimension_findings
 
-DEEP = 1.5  # dimensionality before and after must exceed the minimum by this factor to count as compression
-ALIKE = 0.7  # rank correlation above which two curves are called the same shape
+LEVEL = 0.05  # p-values at or below it count against a null
+UNRELATED = 0.25  # blocks whose cosines across are clearly below it count as nearly orthogonal
+ALIKE = 0.5  # a block whose cosines within are clearly above it counts as slow drift
+LAWS = ("steady", "wandering")
 
 
 def direction_findings(tables: Mapping[str, pd.DataFrame]) -> list[Finding]:
     """Return findings about rotation and dimensionality."""
-    rotation, summary = tables["direction_rotation"], tables["rotation_summary"]
-    intervals = rotation_by_interval(rotation) if not rotation.empty else pd.DataFrame()
-    found = [_turn(intervals), _orthogonal(summary, intervals), _basis(intervals)]
-    return [*found, *_dimensionality(tables["dimensionality"])]
+    intervals, points = tables["rotation_intervals"], tables["turning_points"]
+    plain = _curve(intervals, "plain")
+    peak = _peak(plain, points)
+    found = [_turn(plain, points, peak), _blocks(points), _orthogonal(tables["rotation_summary"], peak)]
+    return [*found, _basis(points, peak), *dimension_findings(tables)]
 
 
-def _turn(intervals: pd.DataFrame) -> Finding:
-    claim, name = "Directions turn fastest at one time, then slow down", "direction_rotation"
-    if len(intervals) < 3:
+def _curve(intervals: pd.DataFrame, turn: str) -> pd.DataFrame:
+    """Return the intervals with features alive at both ends, in order."""
+    if intervals.empty:
+        return intervals
+    return intervals[(intervals["turn"] == turn) & intervals["turn_deg"].notna()].sort_values("step_a")
+
+
+def _peak(plain: pd.DataFrame, points: pd.DataFrame) -> dict[str, Any] | None:
+    """Return the interval of fastest turning: by the law of wandering, which unequal intervals do not mislead."""
+    found = turning_point(points)
+    if found is None or len(plain) < 3:
+        return None
+    row = plain[plain["step_b"] == found["step_b"]]
+    return dict(row.iloc[0]) if len(row) else None
+
+
+def _turn(plain: pd.DataFrame, points: pd.DataFrame, peak: dict[str, Any] | None) -> Finding:
+    claim, name = "Directions turn fastest at one time, then slow down", "turning_points"
+    peaks = {law: turning_point(points, law=law) for law in LAWS}
+    bursts = [turning_point(points, law=law, statistic="burst") for law in LAWS]
+    if peak is None or any(row is None for row in (*peaks.values(), *bursts)):
         return undecidable(
             "turning_point", "directions", claim, "Fewer than three intervals have features alive at both ends.", name
         )
-    place = int(intervals["angle"].to_numpy().argmax())
-    peak, first, last = intervals.iloc[place], intervals.iloc[0], intervals.iloc[-1]
+    steady, wandering = (peaks[law] or {} for law in LAWS)
+    first, last = plain.iloc[0], plain.iloc[-1]
+    p_constant = max(float(row["p_constant"]) for row in (steady, wandering))
+    p_order = max(float(row["p_order"]) for row in bursts if row is not None)
+    at_end = any(
+        row["step_a"] == first["step_a"] or row["step_b"] == last["step_b"] for row in (steady, wandering)
+    )  # fmt: skip
     verdict: Verdict
-    if place in (0, len(intervals) - 1):
+    if at_end or p_constant > LEVEL:
         verdict = "not_found"
-    else:
-        verdict = "found" if peak["angle_lo"] > max(first["angle_hi"], last["angle_hi"]) else "undecidable"
+    else:  # an undefined p-value is below no level
+        verdict = "found" if p_constant <= LEVEL and p_order <= LEVEL else "undecidable"
     sentence = (
-        f"Turning is fastest between {step(peak['step_a'])} and {step(peak['step_b'])}: a median of "
-        f"{number(peak['angle'], 0)}° per decade of steps "
-        f"{between(peak['angle_lo'], peak['angle_hi'], 0)} ({number(peak['angle_deg'], 0)}° in this "
-        f"interval, {int(peak['n']):,} features), against {number(first['angle'], 0)} "
-        f"{between(first['angle_lo'], first['angle_hi'], 0)} in the first interval and "
-        f"{number(last['angle'], 0)} {between(last['angle_lo'], last['angle_hi'], 0)} in the last."
+        f"Turning is fastest between {step(wandering['step_a'])} and {step(wandering['step_b'])} (95% over features: "
+        f"{step(wandering['ci_lo'])} to {step(wandering['ci_hi'])}): {number(peak['turn_deg'], 0)}° in this interval "
+        f"beyond the {number(peak['noise_deg'], 0)}° that estimation makes, {number(peak['turn_per_decade'], 0)}° per "
+        f"decade of steps {between(peak['turn_per_decade_ci_lo'], peak['turn_per_decade_ci_hi'], 0)}, against "
+        f"{_speed(first)} in the first interval and {_speed(last)} in the last. p = {p_constant:.3f} against constant "
+        f"speed, {p_order:.3f} against the same speeds in any order (the larger of two laws)."
     )
     return Finding(
         "turning_point",
@@ -49,25 +77,80 @@ def _turn(intervals: pd.DataFrame) -> Finding:
         sentence,
         (
             Statistic(
-                "fastest turning",
-                float(peak["angle"]),
-                name,
-                float(peak["angle_lo"]),
-                float(peak["angle_hi"]),
+                "turn per decade where fastest",
+                float(peak["turn_per_decade"]),
+                "rotation_intervals",
+                float(peak["turn_per_decade_ci_lo"]),
+                float(peak["turn_per_decade_ci_hi"]),
                 "degrees/decade",
             ),
-            Statistic("interval, from", float(peak["step_a"]), name, unit="training steps"),
-            Statistic("interval, to", float(peak["step_b"]), name, unit="training steps"),
+            Statistic("interval, from", float(wandering["step_a"]), name, unit="training steps"),
+            Statistic("interval, to", float(wandering["step_b"]), name, unit="training steps"),
+            Statistic("p against constant speed", p_constant, name),
+            Statistic("p against speeds in any order", p_order, name),
         ),
-        caveat="Only features that fire at both ends count. Where directions wander rather than turn, short intervals "
-        f"look faster; these are {number(float(intervals['decades'].min()))} to "
-        f"{number(float(intervals['decades'].max()))} decades wide.",
+        caveat=_turn_caveat(points, steady),
     )
 
 
-def _orthogonal(summary: pd.DataFrame, intervals: pd.DataFrame) -> Finding:
+def _speed(row: pd.Series) -> str:
+    low, high = row["turn_per_decade_ci_lo"], row["turn_per_decade_ci_hi"]
+    return f"{number(row['turn_per_decade'], 0)}° {between(low, high, 0)}"
+
+
+def _turn_caveat(points: pd.DataFrame, steady: Mapping[str, Any]) -> str:
+    """Say what the place owes to the law and to the clock."""
+    text = (
+        f"The place supposes that small turns add up at random; as angle per decade, turning is fastest between "
+        f"{step(steady['step_a'])} and {step(steady['step_b'])}."
+    )
+    linear = turning_point(points, clock="step")
+    if linear is not None:
+        text += f" Per step, not per decade, it is between {step(linear['step_a'])} and {step(linear['step_b'])}."
+    return text + " Features that all turn in a single interval cannot be told from an uneven process by order alone."
+
+
+def _blocks(points: pd.DataFrame) -> Finding:
+    claim, name = "Directions fall into two blocks: unrelated across, slow drift within the later one", "turning_points"
+    row = turning_point(points, statistic="blocks")
+    if row is None:
+        return undecidable("two_blocks", "directions", claim, "There are too few snapshots with live features.", name)
+    p_constant, p_order = float(row["p_constant"]), float(row["p_order"])
+    across, after = ((float(row[f"cos_{x}_ci_lo"]), float(row[f"cos_{x}_ci_hi"])) for x in ("across", "after"))
+    verdict: Verdict = "undecidable"
+    if across[0] > UNRELATED or after[1] < ALIKE or p_constant > LEVEL:
+        verdict = "not_found"
+    elif across[1] <= UNRELATED and after[0] >= ALIKE and p_constant <= LEVEL and p_order <= LEVEL:
+        verdict = "found"
+    texts = [
+        f"{number(row[f'cos_{x}'])} {between(row[f'cos_{x}_ci_lo'], row[f'cos_{x}_ci_hi'])} {where}"
+        for x, where in (("before", "before"), ("after", "after"), ("across", "across"))
+    ]
+    sentence = (
+        f"The best split lies between {step(row['step_a'])} and {step(row['step_b'])}, with a mean cosine of "
+        f"{', '.join(texts)}. A drift of constant speed makes a pair of blocks this sharp with p = {number(p_constant, 3)}, "
+        f"one with the same speeds in any order with p = {number(p_order, 3)}."
+    )
+    return Finding(
+        "two_blocks",
+        "directions",
+        claim,
+        verdict,
+        sentence,
+        (
+            Statistic("mean cosine across", float(row["cos_across"]), name, *across),
+            Statistic("mean cosine after", float(row["cos_after"]), name, *after),
+            Statistic("p against constant drift", p_constant, name),
+            Statistic("p against drift in any order", p_order, name),
+        ),
+        caveat=f"Unrelated: clearly below {UNRELATED}; slow drift: clearly above {ALIKE}. Any drift has a best split, and "
+        "snapshots are not evenly spaced; the p-values take both into account.",
+    )
+
+
+def _orthogonal(summary: pd.DataFrame, peak: dict[str, Any] | None) -> Finding:
     claim, name = "Before the turn, directions are unrelated to the final ones", "rotation_summary"
-    if summary.empty or len(intervals) < 3:
+    if summary.empty or peak is None:
         return undecidable("orthogonal_turn", "directions", claim, "There are too few snapshots.", name)
     last = summary["step_b"].max()
     rows = summary[
@@ -77,8 +160,7 @@ def _orthogonal(summary: pd.DataFrame, intervals: pd.DataFrame) -> Finding:
         return undecidable(
             "orthogonal_turn", "directions", claim, "No feature is alive at the last and an earlier snapshot.", name
         )
-    peak = intervals.iloc[int(intervals["angle"].to_numpy().argmax())]
-    before = rows[rows["step_a"] <= peak["step_a"]].iloc[0]
+    before = rows.iloc[0]
     later = rows[rows["step_a"] >= peak["step_b"]]
     after = later.iloc[0] if len(later) else rows.iloc[-1]
     texts = ", ".join(
@@ -125,20 +207,23 @@ def _orthogonal(summary: pd.DataFrame, intervals: pd.DataFrame) -> Finding:
     )
 
 
-def _basis(intervals: pd.DataFrame) -> Finding:
-    claim, name = "Features turn by themselves, not only with the whole space", "direction_rotation"
-    if len(intervals) < 1 or intervals["procrustes_deg"].isna().all():
+def _basis(points: pd.DataFrame, peak: dict[str, Any] | None) -> Finding:
+    claim, name = "Features turn by themselves, not only with the whole space", "rotation_intervals"
+    if peak is None or pd.isna(peak["common_share"]):
         return undecidable("own_rotation", "directions", claim, "No common rotation could be fitted.", name)
-    known = intervals[intervals["procrustes_deg"].notna()]
-    peak = known.iloc[int(known["angle"].to_numpy().argmax())]
-    remains = float(peak["procrustes_deg"] / peak["angle_deg"]) if peak["angle_deg"] > 0 else float("nan")
-    low, high = (float(peak[f"procrustes_{end}"] / peak["angle"]) for end in ("lo", "hi"))
+    remains, low, high = (1 - float(peak[f"common_share{end}"]) for end in ("", "_ci_hi", "_ci_lo"))
     verdict: Verdict = "found" if low > 0.5 else "not_found" if high < 0.5 else "undecidable"
     sentence = (
-        f"In the interval of fastest turning (to {step(peak['step_b'])}), the best rotation of the "
-        f"whole space leaves {number(peak['procrustes_deg'], 0)}° of the median "
-        f"{number(peak['angle_deg'], 0)}°: {percent(remains)} {between(low, high, as_percent=True)}."
+        f"In the interval of fastest turning (to {step(peak['step_b'])}), {percent(remains)} "
+        f"{between(low, high, as_percent=True)} of the median turn of {number(peak['turn_deg'], 0)}° remain after the best "
+        "rotation of the whole space."
     )
+    own = turning_point(points, turn="procrustes")
+    if own is not None:
+        sentence += (
+            f" What remains is fastest between {step(own['step_a'])} and {step(own['step_b'])} "
+            f"(95%: {step(own['ci_lo'])} to {step(own['ci_hi'])})."
+        )
     return Finding(
         "own_rotation",
         "directions",
@@ -146,81 +231,8 @@ def _basis(intervals: pd.DataFrame) -> Finding:
         verdict,
         sentence,
         (Statistic("share of the turn that remains", remains, name, low, high),),
-        caveat="Counted as found when clearly more than half remains; the interval is that of the "
-        "remaining median only.",
+        caveat="Counted as found when clearly more than half remains. The rotation is fitted on other features than it "
+        "is applied to; being estimated, it can take a little away, so a few per cent above or below mean nothing."
+        if np.isfinite(remains)
+        else "",
     )
-
-
-def _dimensionality(table: pd.DataFrame) -> list[Finding]:
-    claim, name = "Feature dimensionality is compressed, then expands", "dimensionality"
-    caveat_claim = "That is more than the activations' own spectrum"
-    if len(table) < 4:
-        return [undecidable("dimensionality", "directions", claim, "There are fewer than four snapshots.", name)]
-    rows = table.sort_values("step")
-    rate = rows["total_dim_rate"].to_numpy(float)
-    place = int(rate.argmin())
-    low, first, last = float(rate[place]), float(rate[0]), float(rate[-1])
-    inner = 0 < place < len(rate) - 1
-    found = inner and min(first, last) > DEEP * low
-    at = step(float(rows["step"].iloc[place]))
-    sentence = (
-        f"The share of dimensions that features fill goes from {number(first)} at "
-        f"{step(float(rows['step'].iloc[0]))} through {number(low)} at {at} to {number(last)} at "
-        f"{step(float(rows['step'].iloc[-1]))}; random directions with the same norms would fill "
-        f"{number(float(rows['dim_rate_null_norms'].iloc[-1]))} "
-        f"{between(float(rows['dim_rate_null_ci_lo'].iloc[-1]), float(rows['dim_rate_null_ci_hi'].iloc[-1]))} "
-        "at the end."
-    )
-    shape = Finding(
-        "dimensionality",
-        "directions",
-        claim,
-        "found" if found else "not_found",
-        sentence,
-        (
-            Statistic("first", first, name),
-            Statistic("minimum", low, name),
-            Statistic("last", last, name),
-            Statistic("step of the minimum", float(rows["step"].iloc[place]), name, unit="training steps"),
-        ),
-        caveat=f"Counted as found when the minimum lies inside and both ends exceed it {DEEP}-fold. "
-        "Read it with the next finding.",
-    )
-    share = rows["pr_act"].to_numpy(float) / rows["d_model"].to_numpy(float)
-    alike = rank_correlation(rate, share)
-    lowest = step(float(rows["step"].iloc[int(share.argmin())]))
-    verdict: Verdict = "undecidable"
-    if np.isfinite(alike.rho):
-        verdict = "not_found" if alike.rho >= ALIKE else "found" if alike.high < ALIKE else "undecidable"
-    same = "draws the same shape" if verdict == "not_found" else "does not simply draw the same shape"
-    if verdict == "undecidable":
-        same = "may or may not draw the same shape"
-    text = (
-        f"The participation ratio of the raw activations, which knows no features, {same}: "
-        f"{number(float(share[0]))} of d at the first snapshot, lowest ({number(float(share.min()))}) "
-        f"at {lowest}, "
-        f"{number(float(share[-1]))} at the last; rank correlation of the two curves over snapshots "
-        f"{alike.rho:+.2f} {between(alike.low, alike.high)}, n = {alike.n}."
-    )
-    return [
-        shape,
-        Finding(
-            "dimensionality_beyond_spectrum",
-            "directions",
-            caveat_claim,
-            verdict,
-            text,
-            (
-                Statistic(
-                    "Spearman ρ, feature dimensionality and activation participation ratio",
-                    alike.rho,
-                    name,
-                    alike.low,
-                    alike.high,
-                ),
-                Statistic("participation ratio / d, minimum", float(share.min()), name),
-            ),
-            caveat=f"A correlation of {ALIKE} or more counts as the same shape; then compression and "
-            "expansion are properties of the activations, not of features.",
-        ),
-    ]

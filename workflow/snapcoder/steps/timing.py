@@ -14,7 +14,7 @@ def timing(job: Job) -> None:
     """Write the table feature_timing."""
     table = time_features(
         read_table(job.path("trajectory"), columns=list(TRAJECTORY_COLUMNS)),
-        read_table(job.path("rotation"), columns=list(ROTATION_COLUMNS)),
+        read_table(job.path("rotation"), list(ROTATION_COLUMNS), where=[("kind", "in", ("adjacent", "to_final"))]),
         threshold=open_dictionary(job.path("dictionary")).threshold,
         settings=job.section("evolution", EvolutionSettings),
         sigmoid_r2=job.section("timing", TimingSettings).sigmoid_r2,

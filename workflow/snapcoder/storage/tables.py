@@ -1,7 +1,7 @@
 """Parquet tables with a declared schema: every column has a type, a unit and a definition, inside the file."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,6 +109,42 @@ def write_table(path: str | Path, frame: pd.DataFrame, schema: TableSchema, prov
     Columns are cast to their declared types and put in the declared order.
     Raises `TableError` naming the first offending column when the frame does not fit.
     """
+    table = _fitted(frame, schema).replace_schema_metadata(_metadata(schema, provenance))
+    with atomic_path(path) as part:
+        pq.write_table(table, part, compression="zstd")
+
+
+def write_table_parts(
+    path: str | Path, parts: Iterable[pd.DataFrame], schema: TableSchema, provenance: Mapping[str, Any]
+) -> None:
+    """Write a table too long for memory part by part; parts come in the order of the schema's key.
+
+    Each part is sorted and checked like a table of `write_table`; an empty part is passed over.
+    Raises `TableError` when a part does not fit, or does not begin behind the end of the part before it.
+    """
+    described = schema.arrow().with_metadata(_metadata(schema, provenance))
+    key, last = list(schema.key), None
+    with atomic_path(path) as file, pq.ParquetWriter(file, described, compression="zstd") as writer:
+        for frame in parts:
+            table = _fitted(frame, schema)
+            if not table.num_rows:
+                continue
+            ends = [tuple(table.slice(i, 1).select(key).to_pylist()[0].values()) for i in (0, table.num_rows - 1)]
+            if last is not None and ends[0] <= last:
+                raise TableError(f"{schema.name}: a part begins at {ends[0]}, not behind {last}; order parts by {key}")
+            last = ends[1]
+            writer.write_table(table.replace_schema_metadata(described.metadata))
+
+
+def _metadata(schema: TableSchema, provenance: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "snapcoder.table": canonical_json({"name": schema.name, "row": schema.row, "key": list(schema.key)}),
+        "snapcoder.provenance": canonical_json(provenance),
+    }
+
+
+def _fitted(frame: pd.DataFrame, schema: TableSchema) -> pa.Table:
+    """Return `frame` sorted, cast and put in order as the schema says; raises `TableError` when it does not fit."""
     names = [column.name for column in schema.columns]
     missing = [name for name in names if name not in frame.columns]
     extra = [name for name in frame.columns if name not in names]
@@ -124,18 +160,14 @@ def write_table(path: str | Path, frame: pd.DataFrame, schema: TableSchema, prov
     problems = schema.problems(table)
     if problems:
         raise TableError(problems[0])
-    metadata = {
-        "snapcoder.table": canonical_json({"name": schema.name, "row": schema.row, "key": list(schema.key)}),
-        "snapcoder.provenance": canonical_json(provenance),
-    }
-    table = table.replace_schema_metadata(metadata)
-    with atomic_path(path) as part:
-        pq.write_table(table, part, compression="zstd")
+    return table
 
 
-def read_table(path: str | Path, columns: list[str] | None = None) -> pd.DataFrame:
-    """Read a table, or some of its columns, as a pandas frame."""
-    return pq.read_table(path, columns=columns, partitioning=None).to_pandas()
+def read_table(
+    path: str | Path, columns: list[str] | None = None, *, where: list[tuple[str, str, Any]] | None = None
+) -> pd.DataFrame:
+    """Read a table, some of its columns, or the rows `where` (column, operator, value) all hold, as a pandas frame."""
+    return pq.read_table(path, columns=columns, filters=where, partitioning=None).to_pandas()
 
 
 def table_metadata(path: str | Path) -> dict[str, Any]:

@@ -26,7 +26,13 @@ class EvolutionSettings:
     flat_range: float = setting(
         0.1, "Flat: norm varies by less than this share of its maximum.", minimum=0.0, maximum=1.0
     )
-    null_draws: int = setting(20, "Random dictionaries behind the dimensionality null.", unit="draws", minimum=2)
+    null_draws: int = setting(50, "Random dictionaries behind each dimensionality null.", unit="draws", minimum=2)
+    null_features: int = setting(
+        8192, "Features of each random dictionary that are worked out; they stand for all.", unit="features", minimum=64
+    )
+    permutations: int = setting(
+        2000, "Orders of the snapshots' increments behind the test of a turning point.", unit="draws", minimum=100
+    )
     bootstrap: int = setting(200, "Bootstrap draws behind each interval.", unit="draws", minimum=20)
     seed: int = setting(0, "Seed of bootstraps and nulls.", minimum=0)
 
