@@ -130,6 +130,7 @@ rule onset_distribution:
     input:
         timing="<results>/tables/block{layer}/feature_timing.parquet",
         trajectory="<results>/tables/block{layer}/feature_trajectory.parquet",
+        onsets="<results>/tables/block{layer}/feature_onsets.parquet",
     output:
         distribution="<results>/tables/block{layer}/onset_distribution.parquet",
         tests="<results>/tables/block{layer}/onset_tests.parquet",
@@ -149,6 +150,7 @@ rule onset_distribution:
         code=code("onset_distribution"),
     shell:
         "python -m snapcoder onset_distribution --in timing {input.timing} --in trajectory {input.trajectory}"
+        " --in onsets {input.onsets}"
         " --out distribution {output.distribution} --out tests {output.tests}"
         " --record {output.record} --settings {params.settings:q} --code {params.code} --threads {threads}"
         " --log {log}"
