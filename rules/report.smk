@@ -33,6 +33,7 @@ rule report:
         page="<results>/report/block{layer}/index.html",
         manifest="<results>/report/block{layer}/manifest.json",
         findings="<results>/report/block{layer}/findings.json",
+        claims="<results>/tables/block{layer}/claims.parquet",
         record="<records>/report.block{layer}.json",
     log:
         "<logs>/report.block{layer}.log",
@@ -50,6 +51,7 @@ rule report:
     shell:
         "python -m snapcoder report --in tables {input.tables} --in figures {input.figures}"
         " --out page {output.page} --out manifest {output.manifest} --out findings {output.findings}"
+        " --out claims {output.claims}"
         " --record {output.record} --settings {params.settings:q} --code {params.code} --threads {threads}"
         " --log {log}"
 

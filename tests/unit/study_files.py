@@ -46,6 +46,7 @@ def run_report(
     outputs = {"page": "index.html", "manifest": "manifest.json", "findings": "findings.json"}
     settings = {"layer": 2, "study": study, "report": {"title": "", "max_cards": max_cards}}
     paths = {name: (folder / file,) for name, file in outputs.items()}
+    paths["claims"] = (root / "report" / "claims.parquet",)
     report(Job("report", {"tables": tuple(tables), "figures": tuple(drawn)}, paths, settings, 1, CORE))
     return folder
 

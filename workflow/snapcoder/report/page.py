@@ -5,10 +5,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from snapcoder.figures.catalogue import CATALOGUE
-from snapcoder.report.finding import Finding
+from snapcoder.report.finding import Finding, between, number
 from snapcoder.report.findings import SECTIONS, headlines
 from snapcoder.report.rendering import render
 from snapcoder.storage.hashing import canonical_json
@@ -33,6 +34,7 @@ def index_page(
     title: str,
     layer: int,
     findings: Sequence[Finding],
+    claims: pd.DataFrame,
     links: Sequence[TableLink],
     core: Mapping[str, Any],
     n_cards: int,
@@ -53,6 +55,8 @@ def index_page(
         software=sorted(core.get("software", {}).items()),
         sections=SECTIONS,
         findings=[finding.as_json() for finding in findings],
+        claims=claim_rows(claims),
+        claim_counts=Counter(claims["verdict"]),
         headlines=[finding.as_json() for finding in headlines(findings)],
         verdicts=VERDICTS,
         counts=[(VERDICTS[verdict], verdict, counts.get(verdict, 0)) for verdict in VERDICTS],
@@ -62,6 +66,24 @@ def index_page(
         classes=sorted(tables["feature_timing"]["class"].unique()) if not tables["feature_timing"].empty else [],
         types=sorted(tables["complexity"]["type"].unique()) if not tables["complexity"].empty else [],
     )
+
+
+def claim_rows(claims: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the claims as the page shows them: value with interval, p, and which findings to read."""
+    rows = []
+    for row in claims.sort_values("claim").to_dict("records"):
+        value = ""
+        if row["statistic"] is not None and np.isfinite(row["value"]):
+            digits = 0 if float(row["value"]).is_integer() else 2
+            unit = f" {row['unit']}" if row["unit"] else ""
+            value = f"{row['statistic']}: {number(row['value'], digits)}"
+            if np.isfinite(row["ci_lo"]) and np.isfinite(row["ci_hi"]):
+                value += f" {between(row['ci_lo'], row['ci_hi'], digits)}"
+            value += unit
+        p = "" if not np.isfinite(row["p"]) else f"p {'<' if row['p'] < 0.001 else '='} {max(row['p'], 0.001):.3f}"
+        style = {"supported": "found", "not supported": "not_found"}.get(str(row["verdict"]), "undecidable")
+        rows.append({**row, "shown": value, "p_shown": p, "style": style})
+    return rows
 
 
 def run_facts(tables: Mapping[str, pd.DataFrame], *, layer: int, core: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 
 from snapcoder.job import Job
 from snapcoder.report.cards import feature_cards, feature_rows, strongest_features
+from snapcoder.report.claims import judge
 from snapcoder.report.findings import Tables, all_findings
 from snapcoder.report.page import TableLink, index_page
 from snapcoder.report.rendering import ASSETS, asset
@@ -15,14 +16,16 @@ from snapcoder.report.shards import card_scripts, shard_numbers, summary_script
 from snapcoder.storage.atomic import write_bytes, write_text
 from snapcoder.storage.hashing import file_sha256
 from snapcoder.storage.json_file import write_json
-from snapcoder.storage.tables import read_table, table_metadata
+from snapcoder.storage.tables import read_table, table_metadata, write_table
 from snapcoder.study.analysis import ReportSettings
+from snapcoder.tables.report import CLAIMS
 
 _PER_CARD = ("feature_examples", "feature_logits")  # long; read for the features with a card only
 
 
 def report(job: Job) -> None:
-    """Write index.html with report.css, report.js, data/*.js and figures/* beside it, findings.json, and manifest.json.
+    """Write index.html with report.css, report.js, data/*.js and figures/* beside it, findings.json, manifest.json,
+    and the table claims.
 
     The manifest lists every file that has no record of its own, with its sha256. The folder can be moved as a whole.
     """
@@ -33,13 +36,15 @@ def report(job: Job) -> None:
     carded = strongest_features(tables["feature_trajectory"], most=settings.max_cards)
     tables |= {name: _rows_of(paths, name, carded) for name in _PER_CARD}
     findings = all_findings(tables)
+    claims = judge(findings).assign(layer=layer)
+    write_table(job.output("claims"), claims, CLAIMS, job.core)
     shard_of = shard_numbers(carded)
     files = {name: asset(name) for name in ASSETS}
     files["data/summary.js"] = summary_script(_summary(tables, shard_of))
     cards = feature_cards(tables, carded) if carded else {}
     files |= {f"data/{name}": text for name, text in card_scripts(cards, shard_of).items()}
     files["index.html"] = index_page(
-        tables, study=study, title=settings.title, layer=layer, findings=findings, links=_links(paths, page.parent),
+        tables, study=study, title=settings.title, layer=layer, findings=findings, claims=claims, links=_links(paths, page.parent),
         core=job.core, n_cards=len(carded), drawn={figure.stem for figure in job.paths("figures")},
     )  # fmt: skip
     for name, text in files.items():

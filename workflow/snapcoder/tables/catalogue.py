@@ -11,6 +11,7 @@ from snapcoder.tables import (
     features,
     phases,
     presence,
+    report,
     snapshots,
     sweep,
     tasks,
@@ -33,6 +34,7 @@ TABLES: dict[str, TableSchema] = {
         behaviour,
         tasks,
         features,
+        report,
     )
     for schema in room.ALL
 }
