@@ -14,6 +14,7 @@ from snapcoder.study.analysis import (
 from snapcoder.study.corpus import CorpusSettings, NgramSettings
 from snapcoder.study.crosscoder import CrosscoderSettings
 from snapcoder.study.field import setting
+from snapcoder.study.order import FormationSettings, OrderSettings
 from snapcoder.study.snapshots import PretrainSettings, SnapshotSettings
 from snapcoder.study.sweep import SweepSettings
 
@@ -31,6 +32,8 @@ class Study:
     crosscoder: CrosscoderSettings = setting(CrosscoderSettings, "The dictionary and its training.")
     sweep: SweepSettings = setting(SweepSettings, "Dictionaries of other sizes, sparsities, arms and seeds to compare.")
     evolution: EvolutionSettings = setting(EvolutionSettings, "When a feature counts as present, alive, turned.")
+    formation: FormationSettings = setting(FormationSettings, "When features form in the activations themselves.")
+    order: OrderSettings = setting(OrderSettings, "Tests of what comes before what.")
     behaviour: BehaviourSettings = setting(BehaviourSettings, "Scoring the snapshots' own predictions.")
     phases: PhaseSettings = setting(PhaseSettings, "Cutting training into phases.")
     tasks: TaskSettings = setting(TaskSettings, "Abilities and what carries them.")
