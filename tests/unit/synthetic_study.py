@@ -10,7 +10,9 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
+from snapcoder.evolution.order import order_tests
 from snapcoder.storage.tables import TableSchema
+from snapcoder.study.order import OrderSettings
 from snapcoder.tables.catalogue import TABLES
 
 STEPS = (0, 4, 16, 64, 128, 256, 512, 1024, 1408, 2000)
@@ -51,7 +53,9 @@ def synthetic_tables(seed: int = 0) -> dict[str, pd.DataFrame]:
         **_phases(rng),
         **_tasks(rng),
         **_meaning(rng, history["feature_timing"]),
+        **_formation(np.random.default_rng([seed, 1]), history["feature_timing"]),
     }
+    made["order_tests"] = _order_tests(made, np.random.default_rng([seed, 2]))
     return {name: conform(frame, TABLES[name]) for name, frame in made.items()}
 
 
@@ -224,6 +228,8 @@ def _phases(rng) -> dict[str, pd.DataFrame]:
         "kl_bi_context": (2.2, 2.0, 1.2, 0.5, 0.6, 0.8, 1.0, 1.2, 1.25, 1.3),
         "kl_uni_marginal": (1.0, 0.9, 0.05, 0.02, 0.01, 0.01, 0.01, 0.01, 0.01, 0.009),
         "kl_bi_marginal": (2.2, 2.0, 1.1, 0.3, 0.2, 0.15, 0.12, 0.1, 0.1, 0.09),
+        "gap_h1": (-1.0, -0.8, -0.1, 0.6, 1.0, 1.4, 1.7, 1.9, 1.98, 2.0),
+        "gap_h2": (-2.2, -2.0, -1.3, -0.6, -0.2, 0.2, 0.5, 0.7, 0.78, 0.8),
         "mi_ctx": (0.0, 0.01, 0.1, 0.9, 1.2, 1.5, 1.8, 2.0, 2.05, 2.1),
         "mi_beyond_bigram": (0.0, 0.0, 0.01, 0.05, 0.12, 0.3, 0.5, 0.7, 0.72, 0.75),
         "n_new": (np.nan, 0, 0, 1, 4, 9, 4, 1, 0, 0),
@@ -252,6 +258,46 @@ def _phases(rng) -> dict[str, pd.DataFrame]:
                  "delta_bic_vs_1seg": 0.0 if len(parts) == 1 else 25.0, "label": label}
             )  # fmt: skip
     return {"phase_metrics": pd.DataFrame(rows), "phase_segments": pd.DataFrame(segments)}
+
+
+def _formation(rng, timing: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Emergent features form one snapshot before their norm says so, the others stay at what their tokens share."""
+    rows, onsets = [], []
+    for feature, kind, onset in zip(timing["feature"], timing["class"], timing["onset_hi"], strict=True):
+        if kind == "dead":
+            continue
+        start = STEPS.index(int(onset)) - 1 if kind == "emergent" and int(onset) > 4 else None
+        for i, step in enumerate(STEPS):
+            formed = (0.4 if start is not None and i >= start else 0.01) + 0.01 * rng.random()
+            rows.append(
+                {"feature": feature, "step": step, "similarity": 0.5 + formed, "random": 0.02, "matched": 0.5,
+                 "formation": formed, "ci_lo": formed - 0.05, "ci_hi": formed + 0.05, "p": 0.001 if formed > 0.1 else 0.4,
+                 "q": 0.002 if formed > 0.1 else 0.6, "selection_median": 0.05, "selection_p95": 0.2, "n_rows": 50,
+                 "n_docs": 30, "formation_rel": formed / 0.41}
+            )  # fmt: skip
+        onsets.append(
+            {"feature": feature, "formation_max": 0.41 if start is not None else 0.02, "peak_step": STEPS[-1],
+             "onset_lo": np.nan if start is None else STEPS[start - 1], "onset_hi": np.nan if start is None else STEPS[start],
+             "onset_censoring": "right" if start is None else "interval", "above_selection": start is not None}
+        )  # fmt: skip
+    return {"feature_formation": pd.DataFrame(rows), "formation_onset": pd.DataFrame(onsets)}
+
+
+def _order_tests(made: dict[str, pd.DataFrame], rng) -> pd.DataFrame:
+    """The tests of the step order_tests on the other tables, few permutations; draws scatter around the curves."""
+    metrics = made["phase_metrics"]
+    ngrams = metrics.loc[metrics["group"] == "ngram", ["step", "metric", "value"]]
+    draws = pd.concat([ngrams.assign(draw=i, value=ngrams["value"] * (1 + 0.01 * rng.standard_normal(len(ngrams))))
+                       for i in range(200)])  # fmt: skip
+    return order_tests(
+        conform(made["feature_timing"], TABLES["feature_timing"]),
+        made["complexity"],
+        conform(metrics, TABLES["phase_metrics"]),
+        draws,
+        made["formation_onset"],
+        onsets=None,
+        settings=OrderSettings(permutations=200, bootstrap=200),
+    )
 
 
 def _tasks(rng) -> dict[str, pd.DataFrame]:

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.study
 
 AFTER_CROSSCODER = {
     "codes", "trajectories", "rotation", "dimensionality", "timing", "attribution", "attribution_tables",
-    "phase_metrics", "phase_segments", "examples", "complexity", "logits", "figures", "report", "landing",
+    "phase_metrics", "phase_segments", "examples", "formation_rows", "formation", "formation_table", "order_tests", "complexity", "logits", "figures", "report", "landing",
 }  # fmt: skip
 BATCH = "python -m snapcoder.launch --configfile config/config.yaml --cores 2"
 
@@ -78,7 +78,7 @@ def test_nothing_reruns(finished):
 def test_every_table_is_declared_filled_and_valid(finished):
     found = sorted((finished.results / "tables").rglob("*.parquet"))
     names = {path.stem for path in found}
-    parts = {"behaviour", "behaviour_draws", "task_examples", "extension_metrics", "sweep_metrics"}
+    parts = {"behaviour", "behaviour_draws", "formation", "formation_rows", "task_examples", "extension_metrics", "sweep_metrics"}
     assert names == set(TABLES) - parts
     for path in found:
         table = pq.read_table(path)
@@ -112,13 +112,15 @@ def test_adding_a_snapshot_runs_its_own_jobs_and_the_aggregates_only(study):
     before = content(study)
     study.configure(snapshots={"added": [8, 24]})
     plan = study.plan()
-    for rule in ("activations", "prompts", "attribution", "extension"):
+    for rule in ("activations", "prompts", "attribution", "extension", "formation"):
         assert plan[rule] == ["layer=0, step=24", "layer=0, step=8"]
     assert plan["behaviour"] == ["step=24", "step=8"]
-    assert not {"corpus", "ngrams", "pretrain", "crosscoder", "codes", "tasks", "complexity"} & set(plan)
+    assert not {"corpus", "ngrams", "pretrain", "crosscoder", "codes", "tasks", "complexity", "formation_rows"} & set(plan)
     run(study)
     after = content(study)
-    untouched = ("corpus/", "snapshots/", "activations/", "crosscoder/", "codes/", "prompts/", "tasks/")
+    untouched = (
+        "corpus/", "snapshots/", "activations/", "crosscoder/", "codes/", "prompts/", "tasks/", "formation/"
+    )  # fmt: skip
     assert all(after[name] == before[name] for name in before if name.startswith(untouched))
     table = pq.read_table(study.results / "tables/block0/feature_trajectory.parquet").to_pandas()
     assert sorted(table["step"].unique()) == [0, 4, 8, 16, 24, 40]

@@ -10,7 +10,7 @@ from snapcoder.evolution.order_rows import FeatureTimes, feature_times
 from snapcoder.evolution.order_types import type_rows
 from snapcoder.study.order import OrderSettings
 
-COLUMNS = ["layer", "question", "x", "y", "group", "onset_by", "statistic_name", "statistic", "effect", "ci_lo", "ci_hi",
+COLUMNS = ["layer", "question", "x", "y", "group", "onset_by", "statistic_name", "tolerance", "statistic", "effect", "ci_lo", "ci_hi",
            "p", "p_adjusted", "correction", "n", "null", "verdict", "note"]  # fmt: skip
 
 
@@ -39,4 +39,4 @@ def order_tests(
         *complexity_rows(timing, complexity, groups, settings=settings),
         *formation_rows(formation, steps, groups, settings=settings),
     ]
-    return pd.DataFrame(rows).assign(layer=int(metrics["layer"].iloc[0]))[COLUMNS]
+    return pd.DataFrame(rows, columns=COLUMNS).assign(layer=int(metrics["layer"].iloc[0]))

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from snapcoder.evolution.log_steps import log_steps
 from snapcoder.evolution.multiplicity import holm
@@ -76,7 +77,7 @@ def _coinciding(
     generator = np.random.default_rng(settings.seed)
     share = float((counts * close).sum() / len(a))
     null = (shuffled_counts(counts, settings.permutations, generator) * close).sum(axis=(1, 2)) / len(a)
-    low, high = np.quantile(generator.binomial(len(a), share, size=settings.bootstrap) / len(a), [0.025, 0.975])
+    low, high = stats.binomtest(round(share * len(a)), len(a)).proportion_ci(method="wilson")
     p = (1 + int((null >= share - 1e-12).sum())) / (1 + settings.permutations)
     note = f"by chance {float(null.mean()):.0%}"
     return {**row, "statistic": share, "effect": share, "ci_lo": float(low), "ci_hi": float(high), "p": p, "note": note}

@@ -32,16 +32,20 @@ def ngram_rows(
 
     metrics: the phase_metrics table; draws: behaviour draws of all snapshots (step, metric, draw, value).
     """
-    settled = settled_times(metrics, draws, settings.tolerance)
+    if not settings.tolerance:
+        return []
+    first = settled_times(metrics, draws, settings.tolerance[0])
     n_tokens = metrics.groupby("metric")["n"].min().to_dict()
-    rows = corrected([_unigram_first(settled, pair, n_tokens) for pair in _PAIRS], holm, "Holm")
-    for times in groups:
-        for moment in MOMENTS:
-            family = [_before(settled, name, times, moment, settings) for name in (*SETTLING, *CROSSING)]
-            family = corrected(family, holm, "Holm")
-            rows += [{**row, "verdict": _verdict(row)} for row in family]
-            rows.append(_all_metrics([row for row in rows[-len(family) :]]))
-    return [{**row, "verdict": row.get("verdict") or _verdict(row)} for row in rows]
+    rows = corrected([_unigram_first(first, pair, n_tokens) for pair in _PAIRS], holm, "Holm")
+    rows = [{**row, "tolerance": settings.tolerance[0], "verdict": _verdict(row)} for row in rows]
+    for tolerance in settings.tolerance:
+        settled = settled_times(metrics, draws, tolerance)
+        for times in groups:
+            for moment in MOMENTS if tolerance == settings.tolerance[0] else MOMENTS[:1]:
+                family = [_before(settled, name, times, moment, settings) for name in (*SETTLING, *CROSSING)]
+                family = [{**row, "verdict": _verdict(row)} for row in corrected(family, holm, "Holm")]
+                rows += [{**row, "tolerance": tolerance} for row in (*family, _all_metrics(family))]
+    return rows
 
 
 def settled_times(metrics: pd.DataFrame, draws: pd.DataFrame, tolerance: float) -> dict[str, Times]:

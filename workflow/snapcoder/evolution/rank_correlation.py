@@ -10,7 +10,7 @@ import numpy as np
 
 from snapcoder.evolution.bca import bca_interval
 
-CHUNK_VALUES = 1 << 21  # weights held at a time
+CHUNK_VALUES = 1 << 17  # weights held at a time: they stay in the processor's cache
 JACKKNIFE_GROUPS = 1000  # more observations than this are left out in random groups, which bounds the cost
 _NOTHING = 1e-12  # variance of a rank variable in units of n²: below this there is none
 

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure as Canvas
 from snapcoder.figures import (
     complexity,
     dimensionality,
+    formation,
     pareto,
     phases,
     reconstruction,
@@ -32,6 +33,7 @@ DRAW: Mapping[str, Callable[[Mapping[str, pd.DataFrame]], Canvas]] = {
     "rotation_rate": rotation.draw_rotation_rate,
     "dimensionality": dimensionality.draw_dimensionality,
     "complexity_onset": complexity.draw_complexity_onset,
+    "formation": formation.draw_formation,
     "task_performance": tasks.draw_task_performance,
     "attribution": tasks.draw_attribution,
     "ablation": tasks.draw_ablation,

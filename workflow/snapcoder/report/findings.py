@@ -8,6 +8,7 @@ from snapcoder.report.finding import Finding, Verdict
 from snapcoder.report.findings_dictionary import dictionary_findings
 from snapcoder.report.findings_directions import direction_findings
 from snapcoder.report.findings_features import feature_findings
+from snapcoder.report.findings_order import order_findings
 from snapcoder.report.findings_phases import phase_findings
 from snapcoder.report.findings_sweep import sweep_findings
 from snapcoder.report.findings_tasks import task_findings
@@ -20,7 +21,7 @@ SECTIONS: Mapping[str, str] = {
     "dictionary": "What all this rests on",
 }
 HEADLINES = (
-    "ngram_order", "loss_below_h2", "boundary_joint", "classes", "onsets", "turning_point",
+    "ngram_order", "ngram_before_features", "loss_below_h2", "boundary_joint", "classes", "onsets", "turning_point",
     "dimensionality", "dimensionality_beyond_spectrum", "complexity", "abilities", "reconstruction", "convergence",
 )  # fmt: skip
 """Keys of the findings that open the report: one or two per claim of the paper, found or not."""
@@ -29,7 +30,7 @@ _TABLES = (
     "recon_metrics", "crosscoder_training", "extension_metrics", "phase_metrics", "phase_segments", "ngram_entropy",
     "feature_timing", "feature_trajectory", "snapshots", "complexity", "direction_rotation", "rotation_summary",
     "dimensionality", "task_performance", "tasks", "ablation_curves", "attribution", "attribution_quality",
-    "sweep_metrics",
+    "sweep_metrics", "order_tests", "feature_formation", "formation_onset",
 )  # fmt: skip
 
 
@@ -39,6 +40,7 @@ def all_findings(tables: Mapping[str, pd.DataFrame]) -> list[Finding]:
     found = [
         *phase_findings(given),
         *feature_findings(given),
+        *order_findings(given),
         *direction_findings(given),
         *_with_abilities(task_findings(given)),
         *dictionary_findings(given),

@@ -13,11 +13,12 @@ class OrderSettings:
     bootstrap: int = setting(
         2000, "Bootstrap draws over features behind each interval (BCa needs some thousand).", unit="draws", minimum=100
     )
-    tolerance: float = setting(
-        0.05,
-        "A distance to an n-gram model has converged when it has made all but this share of its fall from the first snapshot to its lowest.",
+    tolerance: tuple[float, ...] = setting(
+        (0.05, 0.1, 0.2),
+        "A distance to an n-gram model has settled when it has made all but this share of its fall from the first snapshot to its lowest; the first value decides, the others show how much hangs on it.",
         minimum=0.0,
         maximum=0.5,
+        unique=True,
     )
     smallest_effect: float = setting(
         0.2,

@@ -54,6 +54,11 @@ _UNUSED: dict[str, frozenset[str]] = {
     "task_performance": _MAKING | (_CARRYING - {"bootstrap"}),
     "prompts": _MAKING | (_CARRYING - {"attribution_examples"}) | {"seed"},
     "attribution": _MAKING,
+    "formation_rows": frozenset({"permutations", "directions"}),
+    "formation": frozenset({"top"}),
+    "formation_table": frozenset(
+        {"rate_floor", "baseline_step", "dense_rate", "transient_lifetime", "flat_range", "null_draws", "bootstrap", "seed"}
+    ),
 }
 """Keys of a section that a step does not read; left out, so that changing them does not rerun it."""
 

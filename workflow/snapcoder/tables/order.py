@@ -6,7 +6,7 @@ from snapcoder.tables.common import FEATURE, LAYER, STEP
 ORDER_TESTS = TableSchema(
     "order_tests",
     "one test of what comes before what",
-    ("question", "x", "y", "group", "onset_by", "statistic_name"),
+    ("question", "x", "y", "group", "onset_by", "statistic_name", "tolerance"),
     (
         LAYER,
         Column(
@@ -21,6 +21,7 @@ ORDER_TESTS = TableSchema(
             "statistic_name", "string", "–", "difference_of_times: y − x; jonckheere_terpstra: J; (partial) Spearman's ρ; share whose two onsets lie within one snapshot",
             categories=("difference_of_times", "jonckheere_terpstra", "spearman", "partial_spearman", "share_within_one_snapshot"),
         ),
+        Column("tolerance", "float64", "share", "of its fall that a distance may still have to make when it counts as settled; missing where nothing settles", nullable=True, minimum=0),
         Column("statistic", "float64", "see definition", "difference of interval midpoints in decades of steps; J; ρ; share", nullable=True),
         Column("effect", "float64", "see definition", "the same in interpretable units: decades; P(as stated) − P(reversed) over pairs of features; ρ; share", nullable=True),
         Column("ci_lo", "float64", "unit of effect", "2.5% bound of the effect; of a difference of times: of the smallest value that the snapshots allow, exclusive; missing when unbounded", nullable=True),
