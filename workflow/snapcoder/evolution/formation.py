@@ -169,7 +169,8 @@ def _standard_error(
 ) -> np.ndarray:
     """Return the standard error of formation, clustered by document, [feature]; NaN with one document in a half.
 
-    influence [entry]: share of each row in formation, to first order; the halves are independent samples.
+    influence [entry]: share of each row in formation, to first order; the halves are independent samples. What varies
+    from pair to pair alone counts in both halves: near zero the error is too large by up to √2, never too small.
     """
     group, sizes = chosen.group, chosen.sizes().ravel()
     average = np.bincount(group, influence, minlength=len(sizes)) / np.maximum(sizes, 1)

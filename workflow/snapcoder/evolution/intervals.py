@@ -22,7 +22,7 @@ class Times:
     def middle(self) -> np.ndarray:
         """Return the midpoints; NaN for an interval with an open end."""
         known = np.isfinite(self.lo) & np.isfinite(self.hi)
-        return np.divide(self.lo + self.hi, 2, out=np.full(np.shape(self.lo), np.nan), where=known)
+        return np.add(self.lo / 2, self.hi / 2, out=np.full(np.shape(self.lo), np.nan), where=known)
 
 
 def settling(curves: np.ndarray, clock: np.ndarray, *, tolerance: float) -> Times:
