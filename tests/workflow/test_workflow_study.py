@@ -21,7 +21,8 @@ pytestmark = pytest.mark.study
 
 AFTER_CROSSCODER = {
     "codes", "trajectories", "rotation", "dimensionality", "timing", "attribution", "attribution_tables",
-    "phase_metrics", "phase_segments", "examples", "formation_rows", "formation", "formation_table", "order_tests", "complexity", "logits", "figures", "report", "landing",
+    "phase_metrics", "phase_segments", "formation_rows", "formation", "formation_table", "order_tests", "examples",
+    "complexity", "logits", "figures", "report", "landing",
 }  # fmt: skip
 BATCH = "python -m snapcoder.launch --configfile config/config.yaml --cores 2"
 
@@ -78,7 +79,15 @@ def test_nothing_reruns(finished):
 def test_every_table_is_declared_filled_and_valid(finished):
     found = sorted((finished.results / "tables").rglob("*.parquet"))
     names = {path.stem for path in found}
-    parts = {"behaviour", "behaviour_draws", "formation", "formation_rows", "task_examples", "extension_metrics", "sweep_metrics"}
+    parts = {
+        "behaviour",
+        "behaviour_draws",
+        "formation",
+        "formation_rows",
+        "task_examples",
+        "extension_metrics",
+        "sweep_metrics",
+    }
     assert names == set(TABLES) - parts
     for path in found:
         table = pq.read_table(path)
@@ -115,7 +124,9 @@ def test_adding_a_snapshot_runs_its_own_jobs_and_the_aggregates_only(study):
     for rule in ("activations", "prompts", "attribution", "extension", "formation"):
         assert plan[rule] == ["layer=0, step=24", "layer=0, step=8"]
     assert plan["behaviour"] == ["step=24", "step=8"]
-    assert not {"corpus", "ngrams", "pretrain", "crosscoder", "codes", "tasks", "complexity", "formation_rows"} & set(plan)
+    assert not {"corpus", "ngrams", "pretrain", "crosscoder", "codes", "tasks", "complexity", "formation_rows"} & set(
+        plan
+    )
     run(study)
     after = content(study)
     untouched = (

@@ -33,7 +33,10 @@ def test_crossings_are_bracketed_and_may_be_before_or_after_all_snapshots():
 
 
 def test_differences_hold_everything_that_the_intervals_allow():
-    later, earlier = Times(np.array([2.0, 1.0, -INF]), np.array([3.0, 2.0, 1.0])), Times(np.array([1.0] * 3), np.array([2.0] * 3))
+    later, earlier = (
+        Times(np.array([2.0, 1.0, -INF]), np.array([3.0, 2.0, 1.0])),
+        Times(np.array([1.0] * 3), np.array([2.0] * 3)),
+    )
     difference = later.minus(earlier)
     assert pairs(difference) == [(0.0, 2.0), (-1.0, 1.0), (-INF, 0.0)]
     assert difference.middle()[:2].tolist() == [1.0, 0.0]

@@ -22,7 +22,9 @@ def timing_table(onset_index, classes=None):
             "layer": 2,
             "feature": np.arange(n),
             "class": kinds if classes is None else classes,
-            "onset_lo": pd.array([STEPS[i - 1] if i else STEPS[-1] if i is None else None for i in first], dtype="Int64"),
+            "onset_lo": pd.array(
+                [STEPS[i - 1] if i else STEPS[-1] if i is None else None for i in first], dtype="Int64"
+            ),
             "onset_hi": pd.array([None if i is None else STEPS[i] for i in first], dtype="Int64"),
             "onset_censoring": ["right" if i is None else "interval" if i else "left" for i in first],
             "peak_step": pd.array([STEPS[-1] if i is None else STEPS[min(i + 1, 5)] for i in first], dtype="Int64"),
@@ -34,7 +36,13 @@ def timing_table(onset_index, classes=None):
 
 def complexity_table(features, level, kind="token"):
     return pd.DataFrame(
-        {"layer": 2, "feature": features, "complexity": level, "context_need": np.asarray(level, float) / 5, "type": kind}
+        {
+            "layer": 2,
+            "feature": features,
+            "complexity": level,
+            "context_need": np.asarray(level, float) / 5,
+            "type": kind,
+        }
     )
 
 
@@ -46,9 +54,15 @@ def metric_tables(settled=2, level=3, noise=0.01, steps=STEPS, draws=150):
     curves = {f"kl_{n}_{kind}": kl for n in ("uni", "bi") for kind in ("context", "marginal")}
     curves |= {"gap_h1": np.where(at < level, -1.0, 1.0), "gap_h2": np.where(at < level, -1.0, 1.0)}
     metrics = pd.DataFrame(
-        [{"layer": 2, "metric": m, "step": s, "value": v, "n": 900} for m, c in curves.items() for s, v in zip(steps, c, strict=True)]
+        [
+            {"layer": 2, "metric": m, "step": s, "value": v, "n": 900}
+            for m, c in curves.items()
+            for s, v in zip(steps, c, strict=True)
+        ]
     )
-    drawn = [metrics.assign(draw=i, value=metrics["value"] + noise * rng.standard_normal(len(metrics))) for i in range(draws)]
+    drawn = [
+        metrics.assign(draw=i, value=metrics["value"] + noise * rng.standard_normal(len(metrics))) for i in range(draws)
+    ]
     return metrics, pd.concat(drawn)[["step", "metric", "draw", "value"]]
 
 
@@ -109,7 +123,9 @@ def test_metrics_that_settle_before_emergent_features_are_found_to(table):
 
 
 def test_features_of_the_first_snapshot_are_not_after_anything(planted, table):
-    row = one(table, question="ngram_before_features", group="all", tolerance=0.05, y="onset_first_quartile", x="gap_h1")
+    row = one(
+        table, question="ngram_before_features", group="all", tolerance=0.05, y="onset_first_quartile", x="gap_h1"
+    )
     assert row["verdict"] == "not_supported"
     assert np.isnan(row["ci_lo"])
     assert row["ci_hi"] < 0
@@ -118,7 +134,9 @@ def test_features_of_the_first_snapshot_are_not_after_anything(planted, table):
 
 def test_the_same_interval_decides_nothing(planted):
     table = run(*planted, metrics=metric_tables(settled=4, level=4))
-    row = one(table, question="ngram_before_features", group="emergent", x="all_metrics", y="onset_median", tolerance=0.05)
+    row = one(
+        table, question="ngram_before_features", group="emergent", x="all_metrics", y="onset_median", tolerance=0.05
+    )
     assert row["verdict"] == "undecidable"
     assert row["ci_lo"] < 0 < row["ci_hi"]
 
@@ -129,7 +147,9 @@ def test_a_loss_that_never_reaches_the_ngrams_comes_after_the_features(planted):
     assert row["verdict"] == "not_supported"
     assert np.isnan(row["ci_lo"])
     assert row["ci_hi"] < 0
-    joint = one(table, question="ngram_before_features", group="emergent", x="all_metrics", y="onset_median", tolerance=0.05)
+    joint = one(
+        table, question="ngram_before_features", group="emergent", x="all_metrics", y="onset_median", tolerance=0.05
+    )
     assert joint["verdict"] == "not_supported"
 
 
@@ -137,7 +157,13 @@ def test_wavering_documents_widen_the_interval(planted):
     metrics, draws = metric_tables(noise=0.0)
     odd = draws["draw"] % 2 == 1
     draws.loc[odd & (draws["step"] == 16) & (draws["metric"] == "kl_uni_context"), "value"] = 5.0
-    where = {"question": "ngram_before_features", "group": "emergent", "x": "kl_uni_context", "y": "onset_median", "tolerance": 0.05}
+    where = {
+        "question": "ngram_before_features",
+        "group": "emergent",
+        "x": "kl_uni_context",
+        "y": "onset_median",
+        "tolerance": 0.05,
+    }
     row = one(run(*planted, metrics=(metrics, draws)), **where)
     assert row["ci_lo"] == pytest.approx(0.0)
     assert row["ci_hi"] == pytest.approx(np.log10(64))
@@ -197,7 +223,9 @@ def test_complexity_at_random_is_not_supported_when_there_are_many_features():
     rng = np.random.default_rng(5)
     timing = timing_table(rng.integers(1, 6, 500))
     table = run(timing, complexity_table(timing["feature"], rng.integers(1, 6, 500)))
-    row = one(table, question="later_more_complex", x="onset", y="complexity", group="emergent", statistic_name="spearman")
+    row = one(
+        table, question="later_more_complex", x="onset", y="complexity", group="emergent", statistic_name="spearman"
+    )
     assert row["verdict"] == "not_supported"
 
 
@@ -205,7 +233,9 @@ def test_complexity_at_random_is_undecidable_when_there_are_few_features():
     rng = np.random.default_rng(6)
     timing = timing_table(rng.integers(1, 6, 25))
     table = run(timing, complexity_table(timing["feature"], rng.permutation(np.arange(25) % 5 + 1)))
-    row = one(table, question="later_more_complex", x="onset", y="complexity", group="emergent", statistic_name="spearman")
+    row = one(
+        table, question="later_more_complex", x="onset", y="complexity", group="emergent", statistic_name="spearman"
+    )
     assert row["ci_hi"] > 0.2
     assert row["verdict"] == "undecidable"
 
@@ -224,7 +254,7 @@ def test_a_driver_of_both_makes_the_plain_correlation_only():
 
 
 def test_formation_at_the_norms_onset_agrees_and_elsewhere_does_not(planted):
-    timing, complexity = planted
+    _, complexity = planted
     mixed = timing_table(np.tile([1, 2, 3, 4, 5], 20))
     where = {"question": "formation_agrees", "group": "emergent", "statistic_name": "share_within_one_snapshot"}
     same = one(run(mixed, complexity), **where)
@@ -249,7 +279,9 @@ def test_features_that_never_form_do_not_agree(planted):
 
 def test_combined_evidence_adds_rows_of_its_own_and_leaves_the_others(planted, table):
     timing, complexity = planted
-    onsets = timing_table(np.repeat([0, 3, 3, 3, 3], 20))[["feature", "class", "onset_lo", "onset_hi", "onset_censoring"]]
+    onsets = timing_table(np.repeat([0, 3, 3, 3, 3], 20))[
+        ["feature", "class", "onset_lo", "onset_hi", "onset_censoring"]
+    ]
     both = run(timing, complexity, onsets=onsets)
     assert set(both["onset_by"]) == {"norm", "combined", "none"}
     same = both[(both["onset_by"] != "combined") & (both["question"] != "later_more_complex")]
@@ -270,7 +302,8 @@ def test_relabelling_features_changes_nothing(planted, table):
 
 
 @pytest.mark.parametrize(
-    "onset, steps", [([], STEPS), ([None, None], STEPS), ([0, 0, 1], STEPS[:2]), ([1, 1, 1], STEPS[:2]), ([0], STEPS[:1])]
+    "onset, steps",
+    [([], STEPS), ([None, None], STEPS), ([0, 0, 1], STEPS[:2]), ([1, 1, 1], STEPS[:2]), ([0], STEPS[:1])],
 )
 def test_tiny_studies_run_through_and_claim_nothing(onset, steps):
     timing = timing_table(onset)

@@ -28,17 +28,13 @@ def test_intervals_compare_only_when_they_do_not_overlap():
 
 def test_j_is_counted_pair_by_pair():
     groups = [[0, 1, 1], [1, 3], [2, 4, 4]]
-    expected = sum(
-        SCORES[a, b] for g in range(3) for h in range(g + 1, 3) for a in groups[g] for b in groups[h]
-    )
+    expected = sum(SCORES[a, b] for g in range(3) for h in range(g + 1, 3) for a in groups[g] for b in groups[h])
     found = run(groups)
     assert found.statistic == expected
     assert found.effect == pytest.approx(expected / (3 * 2 + 3 * 3 + 2 * 3))
 
 
-@given(
-    st.lists(st.integers(0, 4), min_size=1, max_size=12), st.lists(st.integers(0, 4), min_size=1, max_size=12)
-)
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=12), st.lists(st.integers(0, 4), min_size=1, max_size=12))
 @settings(max_examples=60, deadline=None)
 def test_two_groups_are_the_mann_whitney_test(first, second):
     found = run([first, second], permutations=100, bootstrap=100)
@@ -49,8 +45,10 @@ def test_two_groups_are_the_mann_whitney_test(first, second):
 
 def test_p_is_that_of_all_permutations_of_the_labels():
     values, sizes = [0, 2, 1, 1, 3, 2], (2, 2, 2)
+
     def split(order):
         return [order[:2], order[2:4], order[4:]]
+
     observed = run(split(values)).statistic
     exact = np.mean([run(split(list(order)), permutations=1, bootstrap=1).statistic >= observed
                      for order in set(permutations(values))])  # fmt: skip
@@ -100,4 +98,6 @@ def test_an_empty_group_leaves_the_test_undefined():
 
 def test_merging_intervals_that_overlap_makes_ties_not_order():
     whole = interval_scores(np.array([-np.inf, 0.0]), np.array([4.0, 4.0]))
-    assert ordered_groups_test(np.array([[5, 5], [0, 10]]), whole, permutations=100, bootstrap=100, seed=0).statistic == 0
+    assert (
+        ordered_groups_test(np.array([[5, 5], [0, 10]]), whole, permutations=100, bootstrap=100, seed=0).statistic == 0
+    )

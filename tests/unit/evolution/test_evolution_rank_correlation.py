@@ -168,6 +168,8 @@ def test_corrections_follow_their_definitions_and_pass_undefined_values_on(value
     assert all((np.isnan(adjusted) == np.isnan(p)).all() for adjusted in found)
     if len(known):
         order = np.sort(known)
-        by_definition = [max(min(1, (len(order) - j) * order[j]) for j in range(len(order)) if order[j] <= v) for v in known]
+        by_definition = [
+            max(min(1, (len(order) - j) * order[j]) for j in range(len(order)) if order[j] <= v) for v in known
+        ]
         assert found[0][~np.isnan(p)] == pytest.approx(by_definition)
         assert found[1][~np.isnan(p)] == pytest.approx(stats.false_discovery_control(known))

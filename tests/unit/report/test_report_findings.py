@@ -36,8 +36,6 @@ def test_what_is_not_there_is_said_not_to_be_there(told):
     assert told["boundary_joint"].verdict == "not_found"
     assert told["task_induction"].verdict == "not_found"
     assert "At no snapshot clearly above chance" in told["task_induction"].sentence
-    assert told["complexity"].verdict == "not_found"
-    assert "does not support" in told["complexity"].sentence
     assert told["dimensionality_beyond_spectrum"].verdict == "not_found"
     assert told["task_rare$pair"].verdict == "undecidable"
     assert told["type_order"].verdict == "undecidable"
@@ -96,18 +94,6 @@ def test_onsets_at_a_constant_rate_do_not_crowd(study_tables):
     timing["onset_lo"] = np.repeat(steps[:-1], 5)
     snapshots = pd.DataFrame({"step": steps})
     assert findings({"feature_timing": timing, "snapshots": snapshots})["onsets"].verdict == "not_found"
-
-
-def test_planted_complexity_is_found_with_its_n_and_p(study_tables):
-    timing = study_tables["feature_timing"]
-    onset = timing.set_index("feature")["onset_hi"]
-    complexity = study_tables["complexity"].copy()
-    complexity["complexity"] = complexity["feature"].map(onset).rank(method="dense").clip(1, 5)
-    finding = findings({**study_tables, "complexity": complexity})["complexity"]
-    assert finding.verdict == "found"
-    n = int(((timing["onset_censoring"] == "interval") & (timing["class"] != "dead")).sum())
-    assert f"n = {n}" in finding.sentence
-    assert next(s for s in finding.statistics if s.name == "Spearman ρ").value == pytest.approx(1.0)
 
 
 def test_steady_turning_has_no_turning_point(study_tables):

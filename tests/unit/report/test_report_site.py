@@ -7,6 +7,7 @@ import pytest
 import study_files
 from synthetic_study import HOSTILE, N_FEATURES, STEPS, synthetic_tables
 
+from snapcoder.figures.catalogue import figures_of
 from snapcoder.report.cards import feature_cards, feature_rows, plain, strongest_features
 from snapcoder.report.shards import PER_SHARD, card_scripts, script_json, shard_numbers
 from snapcoder.storage.hashing import file_sha256
@@ -66,7 +67,7 @@ def test_all_figures_findings_and_columns_are_on_the_page(site):
     text = (folder / "index.html").read_text(encoding="utf-8")
     told = json.loads((folder / "findings.json").read_text(encoding="utf-8"))
     assert all(f'id="finding-{finding["key"]}"' in text for finding in told["findings"])
-    assert text.count("<figure id=") == 17
+    assert text.count("<figure id=") == len(figures_of())
     assert all(f'id="table-{path.stem}"' in text for path in tables)
     assert "interval-censored: (last snapshot absent, first snapshot present]" in text
 

@@ -76,13 +76,13 @@ def formation(
     if table.empty:
         return pd.DataFrame(columns=COLUMNS)
     features, dense = np.unique(table["feature"].to_numpy(), return_inverse=True)
-    chosen = Chosen(len(features), np.ravel(dense), *(table[name].to_numpy(np.int64) for name in ("half", "row", "doc")))
+    chosen = Chosen(
+        len(features), np.ravel(dense), *(table[name].to_numpy(np.int64) for name in ("half", "row", "doc"))
+    )
     rows = {"active": chosen.row, "random": controls.any_row[chosen.row], "matched": controls.same_token[chosen.row]}
     shape = {"n_groups": 2 * len(features), "n_rows": len(controls.half), "d_model": len(mean)}
     sums = {kind: RowSums(row, chosen.group, **shape) for kind, row in rows.items()}
-    strongest = StrongestAlong(
-        controls, len(mean), directions=directions, top=int(table["rank"].max()) + 1, seed=seed
-    )
+    strongest = StrongestAlong(controls, len(mean), directions=directions, top=int(table["rank"].max()) + 1, seed=seed)
     for start, x, unit in _units(blocks, mean):
         for total in sums.values():
             total.add(start, unit)
@@ -136,9 +136,16 @@ class Products:
 
 
 def _summary(
-    chosen: Chosen, means: dict[str, np.ndarray], products: dict[tuple[str, str], np.ndarray], *, permutations: int, seed: int
+    chosen: Chosen,
+    means: dict[str, np.ndarray],
+    products: dict[tuple[str, str], np.ndarray],
+    *,
+    permutations: int,
+    seed: int,
 ) -> pd.DataFrame:
-    similarity = {kind: np.einsum("fd,fd->f", mean[0::2], mean[1::2]).astype(np.float64) for kind, mean in means.items()}
+    similarity = {
+        kind: np.einsum("fd,fd->f", mean[0::2], mean[1::2]).astype(np.float64) for kind, mean in means.items()
+    }
     sizes = chosen.sizes()
     share = 1.0 / sizes.ravel()[chosen.group]  # of each entry in its half
     influence = share * (products["active", "active"] - products["matched", "matched"])
@@ -149,7 +156,13 @@ def _summary(
     formed = similarity["active"] - similarity["matched"]
     error = _standard_error(chosen, influence, cluster, feature_of)
     p = _exchange_p(np.bincount(cluster, term), feature_of, chosen.n_features, permutations, seed)
-    columns = {**similarity, "formation": formed, "ci_lo": formed - NORMAL * error, "ci_hi": formed + NORMAL * error, "p": p}
+    columns = {
+        **similarity,
+        "formation": formed,
+        "ci_lo": formed - NORMAL * error,
+        "ci_hi": formed + NORMAL * error,
+        "p": p,
+    }
     table = pd.DataFrame({name: np.where(scored, values, np.nan) for name, values in columns.items()})
     table = table.rename(columns={"active": "similarity"})
     table["q"] = benjamini_hochberg(table["p"].to_numpy())
@@ -164,9 +177,7 @@ def _documents(chosen: Chosen) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return distinct, np.ravel(cluster), chosen.feature[first]
 
 
-def _standard_error(
-    chosen: Chosen, influence: np.ndarray, cluster: np.ndarray, feature_of: np.ndarray
-) -> np.ndarray:
+def _standard_error(chosen: Chosen, influence: np.ndarray, cluster: np.ndarray, feature_of: np.ndarray) -> np.ndarray:
     """Return the standard error of formation, clustered by document, [feature]; NaN with one document in a half.
 
     influence [entry]: share of each row in formation, to first order; the halves are independent samples. What varies
@@ -184,9 +195,7 @@ def _standard_error(
     return np.sqrt(variance.reshape(-1, 2).sum(axis=1))
 
 
-def _exchange_p(
-    terms: np.ndarray, feature_of: np.ndarray, n_features: int, permutations: int, seed: int
-) -> np.ndarray:
+def _exchange_p(terms: np.ndarray, feature_of: np.ndarray, n_features: int, permutations: int, seed: int) -> np.ndarray:
     """Return the one-sided p of Σ terms under random signs, [feature]; terms [document of feature], ordered by feature."""
     starts = np.searchsorted(feature_of, np.arange(n_features + 1))
     widest = int(np.diff(starts).max())

@@ -1,5 +1,7 @@
 """Corrections of p-values for how many were computed; undefined ones (NaN) stay so and do not count."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 
@@ -13,7 +15,7 @@ def benjamini_hochberg(p: np.ndarray) -> np.ndarray:
     return _adjusted(p, lambda ordered, n: np.minimum.accumulate((ordered * n / np.arange(1, n + 1))[::-1])[::-1])
 
 
-def _adjusted(p: np.ndarray, rule) -> np.ndarray:  # type: ignore[no-untyped-def]
+def _adjusted(p: np.ndarray, rule: Callable[[np.ndarray, int], np.ndarray]) -> np.ndarray:
     p = np.asarray(p, dtype=np.float64)
     adjusted = np.full(p.shape, np.nan)
     known = np.flatnonzero(~np.isnan(p))

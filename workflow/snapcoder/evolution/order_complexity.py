@@ -39,16 +39,18 @@ def complexity_rows(
         {
             **row,
             "verdict": verdict_of_effect(
-                row["effect"], row["ci_hi"], row["p_adjusted"], smallest=settings.smallest_effect, enough=row["n"] >= FEW
+                row["effect"],
+                row["ci_hi"],
+                row["p_adjusted"],
+                smallest=settings.smallest_effect,
+                enough=row["n"] >= FEW,
             ),
         }
         for row in rows
     ]
 
 
-def _against(
-    features: pd.DataFrame, when: np.ndarray, x: str, times: FeatureTimes, settings: OrderSettings
-) -> Rows:
+def _against(features: pd.DataFrame, when: np.ndarray, x: str, times: FeatureTimes, settings: OrderSettings) -> Rows:
     rows: Rows = []
     controls = features[list(CONTROLS)].to_numpy(dtype=np.float64, na_value=np.nan)
     for measure in MEASURES:

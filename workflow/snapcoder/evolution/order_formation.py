@@ -32,7 +32,10 @@ def formation_rows(
         formed = log_steps(both["onset_hi"].to_numpy(dtype=np.float64, na_value=np.nan))
         scored = (both["onset_censoring"].notna() & both["formation_max"].notna()).to_numpy()
         rows += corrected(
-            [_ranks(formed, times, settings), _coinciding(formed[scored], times.times.hi[scored], steps, times, settings)],
+            [
+                _ranks(formed, times, settings),
+                _coinciding(formed[scored], times.times.hi[scored], steps, times, settings),
+            ],
             holm,
             "Holm",
         )
@@ -56,7 +59,12 @@ def _ranks(formed: np.ndarray, times: FeatureTimes, settings: OrderSettings) -> 
     row = _start("spearman", "features permuted", result.n, times)
     earlier = f"; formation first in {float((x < y).mean()):.0%}" if len(x) else ""
     values = {"statistic": result.value, "effect": result.value, "ci_lo": result.ci_lo, "ci_hi": result.ci_hi}
-    return {**row, **values, "p": result.p, "note": f"{int((~keep).sum())} features never form by this measure{earlier}"}
+    return {
+        **row,
+        **values,
+        "p": result.p,
+        "note": f"{int((~keep).sum())} features never form by this measure{earlier}",
+    }
 
 
 def _coinciding(

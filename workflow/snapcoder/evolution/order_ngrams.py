@@ -32,16 +32,15 @@ def ngram_rows(
 
     metrics: the phase_metrics table; draws: behaviour draws of all snapshots (step, metric, draw, value).
     """
-    if not settings.tolerance:
-        return []
-    first = settled_times(metrics, draws, settings.tolerance[0])
-    n_tokens = metrics.groupby("metric")["n"].min().to_dict()
+    strictest, *looser = sorted(settings.tolerance) or [0.0]
+    first = settled_times(metrics, draws, strictest)
+    n_tokens = {str(name): float(n) for name, n in metrics.groupby("metric")["n"].min().items()}
     rows = corrected([_unigram_first(first, pair, n_tokens) for pair in _PAIRS], holm, "Holm")
-    rows = [{**row, "tolerance": settings.tolerance[0], "verdict": _verdict(row)} for row in rows]
-    for tolerance in settings.tolerance:
+    rows = [{**row, "tolerance": strictest, "verdict": _verdict(row)} for row in rows]
+    for tolerance in (strictest, *looser):
         settled = settled_times(metrics, draws, tolerance)
         for times in groups:
-            for moment in MOMENTS if tolerance == settings.tolerance[0] else MOMENTS[:1]:
+            for moment in MOMENTS if tolerance == strictest else MOMENTS[:1]:
                 family = [_before(settled, name, times, moment, settings) for name in (*SETTLING, *CROSSING)]
                 family = [{**row, "verdict": _verdict(row)} for row in corrected(family, holm, "Holm")]
                 rows += [{**row, "tolerance": tolerance} for row in (*family, _all_metrics(family))]
@@ -54,7 +53,9 @@ def settled_times(metrics: pd.DataFrame, draws: pd.DataFrame, tolerance: float) 
     settled = {}
     for name in (*SETTLING, *CROSSING):
         estimate = metrics[metrics["metric"] == name].set_index("step")["value"].reindex(steps).to_numpy(np.float64)
-        drawn = draws[draws["metric"] == name].pivot(index="draw", columns="step", values="value").reindex(columns=steps)
+        drawn = (
+            draws[draws["metric"] == name].pivot(index="draw", columns="step", values="value").reindex(columns=steps)
+        )
         curves = np.concatenate([estimate[None], drawn.to_numpy(np.float64)])
         if len(steps) > 1 and not np.isnan(estimate).any():
             clock = log_steps(steps)
@@ -131,7 +132,9 @@ def _all_metrics(family: Rows) -> dict:
     unknown = [row["x"] for row in family if np.isnan(row["p"])]
     p = np.nan if unknown else max(row["p"] for row in family)
     last = min(family, key=lambda row: (np.inf if np.isnan(row["effect"]) else row["effect"], row["x"]))
-    joined = "supported" if verdicts == {"supported"} else "not_supported" if "not_supported" in verdicts else "undecidable"
+    joined = (
+        "supported" if verdicts == {"supported"} else "not_supported" if "not_supported" in verdicts else "undecidable"
+    )
     return {
         **last, "x": "all_metrics", "p": p, "p_adjusted": p, "verdict": joined,
         "correction": "none: intersection–union of the metrics",

@@ -38,18 +38,19 @@ def type_rows(complexity: pd.DataFrame, groups: Sequence[FeatureTimes], *, setti
     ]
 
 
-def _row(question: str, order: tuple[str, ...], types: np.ndarray, times: FeatureTimes, settings: OrderSettings) -> dict:
+def _row(
+    question: str, order: tuple[str, ...], types: np.ndarray, times: FeatureTimes, settings: OrderSettings
+) -> dict:
     distinct, counts, index = times.counts()
     by_type = np.stack([np.bincount(index[types == name], minlength=len(counts)) for name in order])
     sizes = by_type.sum(axis=1)
+    enough = bool((sizes >= FEW_PER_TYPE).all())
+    note = ", ".join(f"{name} {size}" for name, size in zip(order, sizes, strict=True))
     row = {
         "question": question, "x": " < ".join(order), "y": "onset", "group": times.group, "onset_by": times.by,
         "statistic_name": "jonckheere_terpstra", "n": int(sizes.sum()), "null": _NULL,
-        "note": ", ".join(f"{name} {size}" for name, size in zip(order, sizes, strict=True)),
-        "enough": bool((sizes >= FEW_PER_TYPE).all()),
+        "enough": enough, "note": note if enough else f"{note}; fewer than {FEW_PER_TYPE} of a type: no verdict",
     }  # fmt: skip
-    if not row["enough"]:
-        row["note"] += f"; fewer than {FEW_PER_TYPE} of a type: no verdict"
     if not (sizes > 0).all():
         return {**row, **UNDEFINED}
     scores = interval_scores(distinct.lo, distinct.hi)

@@ -45,7 +45,9 @@ def ordered_groups_test(
     observed = float(ordered_sum(counts[None], scores)[0])
     generator = np.random.default_rng(seed)
     null = ordered_sum(shuffled_counts(counts, permutations, generator), scores)
-    drawn = np.stack([generator.multinomial(n, row / n, size=bootstrap) for n, row in zip(sizes, counts, strict=True)], 1)
+    drawn = np.stack(
+        [generator.multinomial(n, row / n, size=bootstrap) for n, row in zip(sizes, counts, strict=True)], 1
+    )
     low, high = np.quantile(ordered_sum(drawn, scores) / pairs, [0.025, 0.975])
     p = (1 + int((null >= observed).sum())) / (1 + permutations)
     return OrderedGroups(observed, observed / pairs, float(low), float(high), p)

@@ -88,9 +88,7 @@ def partial_correlation(covariance: np.ndarray) -> np.ndarray:
     rest = covariance.copy()
     for control in range(2, rest.shape[1]):
         own = rest[:, control, control]
-        gain = np.divide(
-            rest[:, :, control], own[:, None], out=np.zeros(rest.shape[:2]), where=own[:, None] > _NOTHING
-        )
+        gain = np.divide(rest[:, :, control], own[:, None], out=np.zeros(rest.shape[:2]), where=own[:, None] > _NOTHING)
         rest = rest - gain[:, :, None] * rest[:, None, control, :]
     variance = np.stack([rest[:, 0, 0], rest[:, 1, 1]])
     product = np.sqrt(np.prod(np.maximum(variance, 0.0), axis=0))
@@ -136,7 +134,9 @@ def _permutation_p(
         moved = rest_x[shuffled]  # [permutation, n]
         length = np.maximum(rest_x @ rest_x - ((moved @ basis) ** 2).sum(axis=1), 0.0)
         partial = _safe_ratio(moved @ rest_y, np.sqrt(length * (rest_y @ rest_y)))
-        exceed += [(np.abs(draw) >= abs(bound) - 1e-12).sum() for draw, bound in zip((plain, partial), value, strict=True)]
+        exceed += [
+            (np.abs(draw) >= abs(bound) - 1e-12).sum() for draw, bound in zip((plain, partial), value, strict=True)
+        ]
     return np.where(known, (1 + exceed) / (1 + permutations), np.nan)
 
 

@@ -28,7 +28,9 @@ def plot_formation(formation: pd.DataFrame, ax: Axes, *, value: str) -> Axes:
         by_step = formation[formation["class"] == name].groupby("step")[value]
         middle = by_step.median()
         colour = CLASS_COLOURS[name]
-        ax.fill_between(place(middle.index), by_step.quantile(0.25), by_step.quantile(0.75), color=colour, alpha=0.15, lw=0)
+        ax.fill_between(
+            place(middle.index), by_step.quantile(0.25), by_step.quantile(0.75), color=colour, alpha=0.15, lw=0
+        )
         ax.plot(place(middle.index), middle, "-o", color=colour, label=f"{name} ({counts[name]:,})")
     ax.axhline(0, color=GREY, linewidth=0.8)
     step_axis(ax, formation["step"].unique(), label=False).set_xlabel("pre-training step (log scale)")

@@ -139,7 +139,9 @@ def _complexity(tests: pd.DataFrame) -> Finding:
     rows += _rows(tests, "later_more_complex", y="complexity", x="peak")
     known = [row for row in rows if pd.notna(row["effect"]) and row["n"] >= FEW]
     if not known:
-        why = f"Fewer than {FEW} features have both a time and a complexity, or all of them the same: too few to decide."
+        why = (
+            f"Fewer than {FEW} features have both a time and a complexity, or all of them the same: too few to decide."
+        )
         return undecidable(key, "features", claim, why, NAME)
     supported = sum(row["verdict"] == "supported" for row in known)
     verdict: Verdict = "undecidable"
@@ -252,8 +254,12 @@ def _formation(formation: pd.DataFrame, onsets: pd.DataFrame, timing: pd.DataFra
         sentence,
         (
             Statistic("share that forms between two snapshots", formed.value, names[1], formed.low, formed.high),
-            Statistic("median formation, first snapshot", middle[0].value, names[0], middle[0].low, middle[0].high, "cosine"),
-            Statistic("median formation, last snapshot", middle[1].value, names[0], middle[1].low, middle[1].high, "cosine"),
+            Statistic(
+                "median formation, first snapshot", middle[0].value, names[0], middle[0].low, middle[0].high, "cosine"
+            ),
+            Statistic(
+                "median formation, last snapshot", middle[1].value, names[0], middle[1].low, middle[1].high, "cosine"
+            ),
             Statistic("share above 95% of random directions", beyond.value, names[1], beyond.low, beyond.high),
         ),
         caveat="Cosines between rows of different documents, chosen by the feature's code; no decoder and no norm is used. "

@@ -18,7 +18,11 @@ def formation(job: Job) -> None:
     header, rows = read_header(cache), read_rows(cache)
     row = chosen["row"].to_numpy()
     inside = not len(row) or row.max() < len(rows)
-    if not inside or not np.array_equal(rows.doc[row], chosen["doc"]) or not np.array_equal(rows.token[row], chosen["token"]):
+    if (
+        not inside
+        or not np.array_equal(rows.doc[row], chosen["doc"])
+        or not np.array_equal(rows.token[row], chosen["token"])
+    ):
         raise CacheError(f"{cache}: was captured on other tokens than {job.path('rows')}; delete it and rerun")
     table = measure_formation(
         chosen,

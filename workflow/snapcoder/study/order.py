@@ -15,7 +15,7 @@ class OrderSettings:
     )
     tolerance: tuple[float, ...] = setting(
         (0.05, 0.1, 0.2),
-        "A distance to an n-gram model has settled when it has made all but this share of its fall from the first snapshot to its lowest; the first value decides, the others show how much hangs on it.",
+        "A distance to an n-gram model has settled when it has made all but this share of its fall from the first snapshot to its lowest; the smallest decides, the others show how much hangs on it.",
         minimum=0.0,
         maximum=0.5,
         unique=True,

@@ -57,7 +57,16 @@ _UNUSED: dict[str, frozenset[str]] = {
     "formation_rows": frozenset({"permutations", "directions"}),
     "formation": frozenset({"top"}),
     "formation_table": frozenset(
-        {"rate_floor", "baseline_step", "dense_rate", "transient_lifetime", "flat_range", "null_draws", "bootstrap", "seed"}
+        {
+            "rate_floor",
+            "baseline_step",
+            "dense_rate",
+            "transient_lifetime",
+            "flat_range",
+            "null_draws",
+            "bootstrap",
+            "seed",
+        }
     ),
 }
 """Keys of a section that a step does not read; left out, so that changing them does not rerun it."""
