@@ -313,6 +313,13 @@ def test_tiny_studies_run_through_and_claim_nothing(onset, steps):
     assert "supported" not in set(unsupported["verdict"])
 
 
+def test_without_scored_features_formation_agrees_with_nothing(planted):
+    table = run(*planted, formation=formation_table(planted[0]).iloc[:0])
+    rows = table[table["question"] == "formation_agrees"]
+    assert set(rows["verdict"]) == {"undecidable"}
+    assert (rows["n"] == 0).all()
+
+
 def test_dead_features_are_in_no_group():
     timing = timing_table([1, 2, 3], classes=["dead"] * 3)
     table = run(timing, complexity_table(timing["feature"], [1, 2, 3]))

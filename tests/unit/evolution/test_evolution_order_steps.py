@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from planted_features import STEPS, planted
+from scipy.sparse import csr_array
 from test_evolution_steps import job, row_table, write_study
 
 from snapcoder.steps.formation import formation
@@ -71,6 +72,14 @@ def test_a_cache_of_other_tokens_is_refused(study, tmp_path):
     write_codes(tmp_path / "codes.h5", Codes(z, row_table(1000, first_token=3)), {})
     with pytest.raises(CacheError, match=r"step0\.h5: was captured on other tokens"):
         run_formation(tmp_path, tmp_path / "out", caches)
+
+
+def test_a_dictionary_without_a_live_feature_gives_empty_tables(study, tmp_path):
+    _, caches = study
+    write_codes(tmp_path / "codes.h5", Codes(csr_array((1000, 6), dtype=np.float32), row_table(1000)), {})
+    run_formation(tmp_path, tmp_path / "out", caches)
+    for name in ("rows", "step64", "feature_formation", "formation_onset"):
+        assert read_table(tmp_path / f"out/{name}.parquet").empty
 
 
 @pytest.mark.parametrize("combined", [False, True])

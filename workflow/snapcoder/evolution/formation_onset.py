@@ -7,6 +7,7 @@ from snapcoder.evolution.timing import onset
 from snapcoder.study.analysis import EvolutionSettings
 
 Q_LEVEL = 0.05
+COLUMNS = ["feature", "formation_max", "peak_step", "onset_lo", "onset_hi", "onset_censoring", "above_selection"]
 
 
 def relative_formation(parts: pd.DataFrame) -> pd.DataFrame:
@@ -21,6 +22,8 @@ def formation_onsets(parts: pd.DataFrame, *, settings: EvolutionSettings) -> pd.
     Formed at a snapshot: formation at least α of the feature's own maximum, and more than under random exchanges of
     rows and controls (q < 0.05). Onset: the first of m such snapshots in a row.
     """
+    if parts.empty:
+        return pd.DataFrame(columns=COLUMNS)
     steps, features = np.sort(parts["step"].unique()), np.sort(parts["feature"].unique())
     ordered = parts.sort_values(["step", "feature"])
     formed, q, floor = (
@@ -37,14 +40,15 @@ def formation_onsets(parts: pd.DataFrame, *, settings: EvolutionSettings) -> pd.
         {
             "feature": features,
             "formation_max": np.where(known, largest, np.nan),
-            "peak_step": pd.array(np.where(known, steps[peak], 0), dtype="Int64").copy(),
+            "peak_step": _nullable(np.where(known, steps[peak], np.nan)),
             "onset_lo": _nullable(start.lo),
             "onset_hi": _nullable(start.hi),
             "onset_censoring": start.censoring,
             "above_selection": known & (value[peak, column] > floor[peak, column]),
         }
-    ).assign(peak_step=lambda table: table["peak_step"].where(table["formation_max"].notna()))
+    )
 
 
-def _nullable(values: np.ndarray) -> pd.Series:
-    return pd.Series(pd.array(values, dtype="Float64")).where(~np.isnan(values)).astype("Int64")
+def _nullable(values: np.ndarray) -> pd.arrays.IntegerArray:
+    missing = np.isnan(values)
+    return pd.arrays.IntegerArray(np.where(missing, 0, values).astype(np.int64), missing)
