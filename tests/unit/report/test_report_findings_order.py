@@ -1,8 +1,10 @@
 import pandas as pd
 import pytest
 
+from snapcoder.report import findings
 from snapcoder.report.findings import HEADLINES
 from snapcoder.report.findings_order import order_findings
+from snapcoder.steps import report
 
 KEYS = ("ngram_order", "ngram_before_features", "complexity", "type_order", "formation", "formation_agrees")
 
@@ -96,3 +98,7 @@ def test_without_emergent_features_nothing_is_claimed_about_formation(study_tabl
 
 def test_empty_tables_claim_nothing(no_tables):
     assert {finding.verdict for finding in order_findings(no_tables)} == {"undecidable"}
+
+
+def test_the_report_reads_every_table_that_findings_rest_on():
+    assert set(findings._TABLES) <= set(report._READ)

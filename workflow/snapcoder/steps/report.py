@@ -20,9 +20,9 @@ from snapcoder.study.analysis import ReportSettings
 
 _READ = (
     "ablation_curves", "attribution", "attribution_quality", "complexity", "crosscoder_training", "dimensionality",
-    "direction_rotation", "documents", "extension_metrics", "feature_examples", "feature_logits", "feature_timing",
-    "feature_trajectory", "ngram_entropy", "phase_metrics", "phase_segments", "recon_metrics", "rotation_summary",
-    "snapshots", "sweep_metrics", "task_performance", "tasks",
+    "direction_rotation", "documents", "extension_metrics", "feature_examples", "feature_formation", "feature_logits",
+    "feature_timing", "feature_trajectory", "formation_onset", "ngram_entropy", "order_tests", "phase_metrics", "phase_segments",
+    "recon_metrics", "rotation_summary", "snapshots", "sweep_metrics", "task_performance", "tasks",
 )  # fmt: skip
 _PER_CARD = ("feature_examples", "feature_logits")  # long; read for the features with a card only
 
