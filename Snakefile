@@ -30,6 +30,7 @@ include: "rules/presence.smk"
 include: "rules/tasks.smk"
 include: "rules/phases.smk"
 include: "rules/features.smk"
+include: "rules/order.smk"
 include: "rules/report.smk"
 include: "rules/controls.smk"
 

@@ -10,9 +10,11 @@ import pandas as pd
 
 from snapcoder.evolution.curves import FeatureCurves
 from snapcoder.evolution.onset_distribution import OnsetEvidence, onset_distribution
+from snapcoder.evolution.order import order_tests
 from snapcoder.evolution.sensitivity import snapshot_sensitivity, threshold_sensitivity
 from snapcoder.storage.tables import TableSchema
 from snapcoder.study.analysis import EvolutionSettings
+from snapcoder.study.order import OrderSettings
 from snapcoder.study.timing import TimingSettings
 from snapcoder.tables.catalogue import TABLES
 
@@ -56,9 +58,12 @@ def synthetic_tables(seed: int = 0) -> dict[str, pd.DataFrame]:
         **_evidence(history),
         **_phases(rng),
         **_token_classes(),
+        **_controls(np.random.default_rng([seed, 3])),
         **_tasks(rng),
         **_meaning(rng, history["feature_timing"]),
+        **_formation(np.random.default_rng([seed, 1]), history["feature_timing"]),
     }
+    made["order_tests"] = _order_tests(made, np.random.default_rng([seed, 2]))
     return {name: conform(frame, TABLES[name]) for name, frame in made.items()}
 
 
@@ -359,6 +364,8 @@ def _phases(rng) -> dict[str, pd.DataFrame]:
         "kl_bi_context": (2.2, 2.0, 1.2, 0.5, 0.6, 0.8, 1.0, 1.2, 1.25, 1.3),
         "kl_uni_marginal": (1.0, 0.9, 0.05, 0.02, 0.01, 0.01, 0.01, 0.01, 0.01, 0.009),
         "kl_bi_marginal": (2.2, 2.0, 1.1, 0.3, 0.2, 0.15, 0.12, 0.1, 0.1, 0.09),
+        "gap_h1": (-1.0, -0.8, -0.1, 0.6, 1.0, 1.4, 1.7, 1.9, 1.98, 2.0),
+        "gap_h2": (-2.2, -2.0, -1.3, -0.6, -0.2, 0.2, 0.5, 0.7, 0.78, 0.8),
         "mi_ctx": (0.0, 0.01, 0.1, 0.9, 1.2, 1.5, 1.8, 2.0, 2.05, 2.1),
         "mi_beyond_bigram": (0.0, 0.0, 0.01, 0.05, 0.12, 0.3, 0.5, 0.7, 0.72, 0.75),
         "kl_tri_context": (2.9, 2.7, 1.9, 1.1, 1.0, 0.9, 0.75, 0.6, 0.55, 0.5),
@@ -440,6 +447,108 @@ def _token_classes() -> dict[str, pd.DataFrame]:
         "token_class_loss": pd.DataFrame(losses), "token_classes": pd.DataFrame(moments),
         "token_class_contrasts": pd.DataFrame(contrasts),
     }  # fmt: skip
+
+
+def _controls(rng) -> dict[str, pd.DataFrame]:
+    """Features and onsets are stable; the bigram stage moves with the warm-up; untrained models show no emergence."""
+    base = [step for step in STEPS if step not in ADDED]
+    names = {"study": "study", "seed1": "crosscoder_seed", "model_seed1": "model_seed", "warmup400": "warmup",
+             "token_centred": "token_centred", "untrained": "untrained"}  # fmt: skip
+    emergent = {
+        "study": 0.4,
+        "seed1": 0.38,
+        "model_seed1": 0.42,
+        "warmup400": 0.4,
+        "token_centred": 0.7,
+        "untrained": 0.02,
+    }
+    statistics = [
+        {"control": name, "kind": kind, "quantity": quantity, "unit": "share", "value": value, "ci_lo": max(value - 0.05, 0),
+         "ci_hi": min(value + 0.05, 1), "study_value": own}
+        for name, kind in names.items()
+        for quantity, value, own in (
+            ("share_emergent", emergent[name], 0.4), ("share_initialization", 0.9 - emergent[name], 0.5),
+            ("share_transient", 0.05, 0.05), ("cos_first_last", 0.1, 0.1),
+        )
+    ]  # fmt: skip
+    landmarks = {"unigram_nearest": 16, "bigram_nearest": 64, "loss_passes_bigram": 128, "fastest_turn": 128}
+    warmups = [
+        {"control": name, "kind": names[name], "warmup_steps": warmup, "landmark": landmark, "step": step * factor,
+         "over_warmup": step * factor / warmup, "shift_decades": np.log10(factor)}
+        for name, warmup in (("study", 100.0), ("model_seed1", 100.0), ("warmup400", 400.0))
+        for landmark, step in landmarks.items()
+        for factor in (2.0 if name == "warmup400" and landmark != "fastest_turn" else 1.0,)
+    ]  # fmt: skip
+    cosine = np.clip(0.85 + 0.1 * rng.standard_normal(N_FEATURES), -1, 1)
+    pairs = [
+        {"other_seed": seed, "n_live": 55, "n_live_other": 54, "shared_05": 0.95, "shared_07": 0.85, "shared_09": 0.3,
+         "shared_both": 0.8, "shared_both_ci_lo": 0.7, "shared_both_ci_hi": 0.88, "match_cos_median": 0.86,
+         "cos_null_p95": 0.3, "activation_corr_median": 0.9, "n_onsets": 40, "onset_spearman": 0.9,
+         "onset_concordance": 0.88, "onset_near_share": 0.93, "onset_distance": 0.05, "emergent_share": 0.4,
+         "emergent_share_other": 0.38}
+        for seed in (1, 2)
+    ]  # fmt: skip
+    check = [
+        {"step": step, "n_present": 30, "n_absent": 30, "sae_cos_median": 0.8, "cos_null_p95": 0.3, "matched_present": 0.8,
+         "matched_absent": 0.1, "auroc": 0.9, "kappa": 0.7, "turn_spearman": 0.8, "cos_final_median": cos,
+         "sae_cos_final_median": cos + 0.05}
+        for step, cos in zip(base, np.linspace(0.05, 0.95, len(base)), strict=True)
+    ]  # fmt: skip
+    match = [
+        {"feature": feature, "step": step, "present": True, "alive": True, "sae_cos": 0.8, "cos_final": 0.5,
+         "sae_cos_final": 0.55}
+        for feature in range(N_FEATURES)
+        for step in base
+    ]  # fmt: skip
+    return {
+        "control_statistics": pd.DataFrame(statistics), "warmup_control": pd.DataFrame(warmups),
+        "seed_stability": pd.DataFrame(pairs), "sae_series_check": pd.DataFrame(check),
+        "sae_series_match": pd.DataFrame(match),
+        "feature_stability": pd.DataFrame(
+            {"feature": range(N_FEATURES), "n_seeds": 2, "seed_match_cos": cosine, "seed_match_corr": 0.9,
+             "seed_shared_share": (cosine > 0.7).astype(float), "onset_near_share": 0.9}
+        ),
+    }  # fmt: skip
+
+
+def _formation(rng, timing: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Emergent features form one snapshot before their norm says so, the others stay at what their tokens share."""
+    rows, onsets = [], []
+    for feature, kind, onset in zip(timing["feature"], timing["class"], timing["onset_hi"], strict=True):
+        if kind == "dead":
+            continue
+        start = STEPS.index(int(onset)) - 1 if kind == "emergent" and int(onset) > 4 else None
+        for i, step in enumerate(STEPS):
+            formed = (0.4 if start is not None and i >= start else 0.01) + 0.01 * rng.random()
+            rows.append(
+                {"feature": feature, "step": step, "similarity": 0.5 + formed, "random": 0.02, "matched": 0.5,
+                 "formation": formed, "ci_lo": formed - 0.05, "ci_hi": formed + 0.05, "p": 0.001 if formed > 0.1 else 0.4,
+                 "q": 0.002 if formed > 0.1 else 0.6, "selection_median": 0.05, "selection_p95": 0.2, "n_rows": 50,
+                 "n_docs": 30, "formation_rel": formed / 0.41}
+            )  # fmt: skip
+        onsets.append(
+            {"feature": feature, "formation_max": 0.41 if start is not None else 0.02, "peak_step": STEPS[-1],
+             "onset_lo": np.nan if start is None else STEPS[start - 1], "onset_hi": np.nan if start is None else STEPS[start],
+             "onset_censoring": "right" if start is None else "interval", "above_selection": start is not None}
+        )  # fmt: skip
+    return {"feature_formation": pd.DataFrame(rows), "formation_onset": pd.DataFrame(onsets)}
+
+
+def _order_tests(made: dict[str, pd.DataFrame], rng) -> pd.DataFrame:
+    """The tests of the step order_tests on the other tables, few permutations; draws scatter around the curves."""
+    metrics = made["phase_metrics"]
+    ngrams = metrics.loc[metrics["group"] == "ngram", ["step", "metric", "value"]]
+    draws = pd.concat([ngrams.assign(draw=i, value=ngrams["value"] * (1 + 0.01 * rng.standard_normal(len(ngrams))))
+                       for i in range(200)])  # fmt: skip
+    return order_tests(
+        conform(made["feature_timing"], TABLES["feature_timing"]),
+        made["complexity"],
+        conform(metrics, TABLES["phase_metrics"]),
+        draws,
+        made["formation_onset"],
+        onsets=None,
+        settings=OrderSettings(permutations=200, bootstrap=200),
+    )
 
 
 def _tasks(rng) -> dict[str, pd.DataFrame]:

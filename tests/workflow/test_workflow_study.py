@@ -15,14 +15,16 @@ from tiny_workflow import copy_workflow
 from snapcoder.provenance.audit import audit_study
 from snapcoder.provenance.embedded import embedded_provenance
 from snapcoder.storage.hashing import file_sha256
+from snapcoder.tables import controls
 from snapcoder.tables.catalogue import TABLES
 
 pytestmark = pytest.mark.study
 
 AFTER_CROSSCODER = {
-    "codes", "trajectories", "rotation", "dimensionality", "timing", "presence", "feature_onsets", "attribution", "attribution_tables",
-    "phase_metrics", "phase_segments", "examples", "complexity", "logits", "figures", "report", "landing",
-    "onset_distribution", "onset_sensitivity", "heldout_snapshots",
+    "codes", "trajectories", "rotation", "dimensionality", "timing", "presence", "feature_onsets", "attribution",
+    "attribution_tables", "phase_metrics", "phase_segments", "formation_rows", "formation", "formation_table",
+    "order_tests", "examples", "complexity", "logits", "figures", "report", "landing", "onset_distribution",
+    "onset_sensitivity", "heldout_snapshots",
 }  # fmt: skip
 BATCH = "python -m snapcoder.launch --configfile config/config.yaml --cores 2"
 
@@ -79,9 +81,12 @@ def test_nothing_reruns(finished):
 def test_every_table_is_declared_filled_and_valid(finished):
     found = sorted((finished.results / "tables").rglob("*.parquet"))
     names = {path.stem for path in found}
-    parts = {"behaviour", "behaviour_draws", "presence", "token_class_sums", "task_examples", "extension_metrics"}
-    parts |= {"sweep_metrics"}
-    assert names == set(TABLES) - parts
+    parts = {
+        "behaviour", "behaviour_draws", "presence", "formation", "formation_rows", "token_class_sums", "task_examples",
+        "extension_metrics", "sweep_metrics",
+    }  # fmt: skip
+    of_controls = {schema.name for schema in controls.ALL}
+    assert names == set(TABLES) - parts - of_controls
     for path in found:
         table = pq.read_table(path)
         schema = TABLES[path.stem]
@@ -114,14 +119,16 @@ def test_adding_a_snapshot_runs_its_own_jobs_and_the_aggregates_only(study):
     before = content(study)
     study.configure(snapshots={"added": [8, 24]})
     plan = study.plan()
-    for rule in ("activations", "prompts", "attribution", "extension", "presence"):
+    for rule in ("activations", "prompts", "attribution", "extension", "presence", "formation"):
         assert plan[rule] == ["layer=0, step=24", "layer=0, step=8"]
     assert plan["behaviour"] == ["step=24", "step=8"]
     untouched = {"corpus", "ngrams", "ngram_text", "pretrain", "crosscoder", "codes", "tasks", "complexity"}
-    assert not (untouched | {"heldout_snapshots"}) & set(plan)
+    assert not (untouched | {"heldout_snapshots", "formation_rows"}) & set(plan)
     run(study)
     after = content(study)
-    untouched = ("corpus/", "snapshots/", "activations/", "crosscoder/", "codes/", "prompts/", "presence/", "tasks/")
+    untouched = (
+        "corpus/", "snapshots/", "activations/", "crosscoder/", "codes/", "prompts/", "presence/", "tasks/", "formation/",
+    )  # fmt: skip
     assert all(after[name] == before[name] for name in before if name.startswith(untouched))
     table = pq.read_table(study.results / "tables/block0/feature_trajectory.parquet").to_pandas()
     assert sorted(table["step"].unique()) == [0, 4, 8, 16, 24, 40]

@@ -136,7 +136,7 @@ def onset_tables(world: World, *, settings=SETTINGS, evolution=EVOLUTION):
         rate_floor=evolution.rate_floor,
     )  # fmt: skip
     turns, _ = rotation(decoders, alive=alive_matrix(trajectory, STEPS), cka=np.eye(len(STEPS)))
-    times = timing(trajectory, turns, threshold=world.dictionary.threshold, settings=evolution)
+    times = timing(trajectory, turns, threshold=world.dictionary.threshold, settings=evolution, sigmoid_r2=0.8)
     parts = [measure(world, s, settings).assign(step=step, added=False, layer=1) for s, step in enumerate(STEPS)]
     onsets, rows = feature_onsets(
         pd.concat(parts), trajectory, times, alpha=evolution.alpha, consecutive=evolution.consecutive,

@@ -1,12 +1,13 @@
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from snapcoder.report.finding import Finding, Statistic, percent
-from snapcoder.report.findings import SECTIONS, all_findings
+from snapcoder.report.findings import SECTIONS, Tables, all_findings
 
 
 def findings(tables) -> dict[str, Finding]:
@@ -37,8 +38,6 @@ def test_what_is_not_there_is_said_not_to_be_there(told):
     assert told["boundary_joint"].verdict == "not_found"
     assert told["task_induction"].verdict == "not_found"
     assert "At no snapshot clearly above chance" in told["task_induction"].sentence
-    assert told["complexity"].verdict == "not_found"
-    assert "does not support" in told["complexity"].sentence
     assert told["dimensionality_beyond_spectrum"].verdict == "not_found"
     assert told["task_rare$pair"].verdict == "undecidable"
     assert told["type_order"].verdict == "undecidable"
@@ -51,6 +50,15 @@ def test_every_finding_names_its_tables_and_fits_json(told, study_tables):
         assert content["tables"], finding.key
         assert set(content["tables"]) <= set(study_tables)
         json.dumps(content, allow_nan=False)
+
+
+def test_the_workflow_gives_the_report_every_table_that_findings_ask_for(monkeypatch):
+    asked = set()
+    monkeypatch.setattr(Tables, "__missing__", lambda self, name: asked.add(name) or pd.DataFrame())
+    all_findings({})
+    given = Path("rules/common.smk").read_text(encoding="utf-8")
+    assert asked
+    assert {name for name in asked if f'"{name}"' not in given and f"/{name}.parquet" not in given} == set()
 
 
 def test_without_tables_nothing_is_claimed():
@@ -87,18 +95,6 @@ def test_an_unsupported_boundary_is_undecidable(study_tables):
     segments = study_tables["phase_segments"]
     weak = changed(study_tables, "phase_segments", break_support=segments["break_support"] * 0.1)
     assert findings(weak)["boundary_ngram"].verdict == "undecidable"
-
-
-def test_planted_complexity_is_found_with_its_n_and_p(study_tables):
-    timing = study_tables["feature_timing"]
-    onset = timing.set_index("feature")["onset_hi"]
-    complexity = study_tables["complexity"].copy()
-    complexity["complexity"] = complexity["feature"].map(onset).rank(method="dense").clip(1, 5)
-    finding = findings({**study_tables, "complexity": complexity})["complexity"]
-    assert finding.verdict == "found"
-    n = int(((timing["onset_censoring"] == "interval") & (timing["class"] != "dead")).sum())
-    assert f"n = {n}" in finding.sentence
-    assert next(s for s in finding.statistics if s.name == "Spearman ρ").value == pytest.approx(1.0)
 
 
 def test_the_turning_point_is_named_with_its_interval_speed_and_tests(told):

@@ -193,10 +193,24 @@ CATALOGUE: tuple[Figure, ...] = (
         "Complexity and type against onset",
         "Rule-based complexity (1 one token … 5 wide context; docs/definitions.md) against the end of the onset "
         "interval, for features whose onset lies between two snapshots. Points are jittered; the line joins the mean "
-        "complexity of onsets with three features or more. ρ: Spearman's correlation with bootstrap 95% interval over"
-        " features and two-sided permutation p. Right: onsets by type of feature (ticks), with the median and its "
+        "complexity of onsets with three features or more. ρ: Spearman's correlation of onset by norm and complexity with "
+        "BCa 95% interval over features and two-sided permutation p, corrected over the family; all: with the "
+        "features of the first snapshot, which are not drawn. Right: onsets by type of feature (ticks), with the median and its "
         f"distribution-free 95% interval where n > 5. {_AXIS}",
-        ("feature_timing", "complexity", "snapshots"),
+        ("feature_timing", "complexity", "snapshots", "order_tests"),
+    ),
+    Figure(
+        "formation",
+        "features",
+        "When features form in the activations",
+        "How alike a feature's strongest rows are: mean cosine of the centred activations between its rows in one half "
+        "of the documents and its rows in the other; no decoder and no norm. Left: minus the same for rows with the same "
+        "tokens, chosen at random; grey: rows chosen along random directions of the same activations, from the median "
+        "to the 95% quantile. Middle: minus the same for random rows, the control of SAE-Track: tokens alone make "
+        "rows alike before any training. Lines and bands: medians and quartiles over the features of a class. Right: the "
+        "end of the onset interval by formation (left panel; by the rule of the norm) against that by norm, emergent "
+        f"features; areas show numbers of features. {_AXIS}",
+        ("feature_formation", "formation_onset", "feature_timing"),
     ),
     Figure(
         "task_performance",

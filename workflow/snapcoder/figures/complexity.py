@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from snapcoder.figures.axes import place, step_axis
 from snapcoder.figures.style import GREY, LINE_COLOURS, VERMILION, new_figure, not_found
-from snapcoder.figures.summary import log_step, median_interval, rank_correlation
+from snapcoder.figures.summary import median_interval
 from snapcoder.figures.timing import shown_steps
 
 
@@ -27,7 +27,7 @@ def dated_complexity(timing: pd.DataFrame, complexity: pd.DataFrame) -> pd.DataF
 
 
 def plot_complexity(dated: pd.DataFrame, steps: list[int], ax: Axes) -> Axes:
-    """Draw complexity against the end of the onset interval, with the median per onset and Spearman's correlation."""
+    """Draw complexity against the end of the onset interval, with the mean per onset."""
     jitter = np.random.default_rng(0)
     x = place(dated["onset_hi"]) * 10 ** jitter.uniform(-0.03, 0.03, len(dated))
     y = dated["complexity"].astype(float) + jitter.uniform(-0.22, 0.22, len(dated))
@@ -35,13 +35,6 @@ def plot_complexity(dated: pd.DataFrame, steps: list[int], ax: Axes) -> Axes:
     levels = dated.groupby("onset_hi", sort=True)["complexity"].agg(["mean", "count"])
     grouped = levels.loc[levels["count"] >= 3, "mean"]
     ax.plot(place(grouped.index), grouped, "-o", color=VERMILION, markersize=5)
-    result = rank_correlation(log_step(dated["onset_hi"]), dated["complexity"].to_numpy(dtype=float))
-    text = (
-        f"Spearman ρ = {result.rho:+.2f} [{result.low:+.2f}, {result.high:+.2f}]\np = {result.p:.3f}, n = {result.n:,}"
-    )
-    if np.isnan(result.rho):
-        text = f"n = {result.n:,}: too few for a correlation"
-    ax.set_title(text, fontsize=9.5, fontweight="normal")
     ax.set_ylim(0.6, 5.4)
     ax.set_yticks(range(1, 6))
     ax.set_ylabel("rule-based complexity")
@@ -66,6 +59,26 @@ def plot_type_onsets(dated: pd.DataFrame, steps: list[int], ax: Axes) -> Axes:
     return step_axis(ax, steps)
 
 
+def correlation_text(tests: pd.DataFrame) -> str:
+    """Return Spearman's correlation of onset by norm and complexity, of all features and of emergent ones, as text."""
+    lines = []
+    for group in ("all", "emergent"):
+        where = {"question": "later_more_complex", "x": "onset", "y": "complexity", "group": group,
+                 "onset_by": "norm", "statistic_name": "spearman"}  # fmt: skip
+        found = tests
+        for column, value in where.items() if not tests.empty else ():
+            found = found[found[column] == value]
+        if found.empty or found["effect"].isna().all():
+            lines.append(f"{group}: no correlation")
+            continue
+        row = found.iloc[0]
+        p = "< 0.001" if row["p_adjusted"] < 0.001 else f"= {row['p_adjusted']:.3f}"
+        lines.append(
+            f"{group}: ρ = {row['effect']:+.2f} [{row['ci_lo']:+.2f}, {row['ci_hi']:+.2f}], p {p}, n = {row['n']:,}"
+        )
+    return "\n".join(lines)
+
+
 def draw_complexity_onset(tables: Mapping[str, pd.DataFrame]) -> Figure:
     """Draw complexity and type against onset."""
     dated = dated_complexity(tables["feature_timing"], tables["complexity"])
@@ -75,6 +88,8 @@ def draw_complexity_onset(tables: Mapping[str, pd.DataFrame]) -> Figure:
         axes[0, 1].set_axis_off()
         return figure
     steps = shown_steps(tables["snapshots"], tables["feature_timing"])
-    plot_complexity(dated, steps, axes[0, 0])
+    plot_complexity(dated, steps, axes[0, 0]).set_title(
+        correlation_text(tables["order_tests"]), fontsize=9.5, fontweight="normal"
+    )
     plot_type_onsets(dated, steps, axes[0, 1]).set_title("Onset by type of feature")
     return figure

@@ -10,6 +10,7 @@ from snapcoder.report.findings_controls import control_findings
 from snapcoder.report.findings_dictionary import dictionary_findings
 from snapcoder.report.findings_directions import direction_findings
 from snapcoder.report.findings_features import feature_findings
+from snapcoder.report.findings_order import order_findings
 from snapcoder.report.findings_phases import phase_findings
 from snapcoder.report.findings_presence import presence_findings
 from snapcoder.report.findings_sweep import sweep_findings
@@ -24,7 +25,8 @@ SECTIONS: Mapping[str, str] = {
     "dictionary": "What all this rests on",
 }
 HEADLINES = (
-    "ngram_order", "loss_below_h2", "boundary_joint", "classes", "onsets", "onset_verdicts", "turning_point",
+    "ngram_order", "ngram_before_features", "loss_below_h2", "boundary_joint", "classes", "onsets", "onset_verdicts",
+    "turning_point",
     "dimensionality", "dimensionality_beyond_spectrum", "complexity", "abilities", "reconstruction", "convergence",
 )  # fmt: skip
 """Keys of the findings that open the report: one or two per claim of the paper, found or not."""
@@ -46,6 +48,7 @@ def all_findings(tables: Mapping[str, pd.DataFrame]) -> list[Finding]:
         *feature_findings(given),
         *timing_findings(given),
         *presence_findings(given),
+        *order_findings(given),
         *direction_findings(given),
         *_with_abilities(task_findings(given)),
         *dictionary_findings(given),

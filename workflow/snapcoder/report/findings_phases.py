@@ -26,7 +26,6 @@ def phase_findings(tables: Mapping[str, pd.DataFrame]) -> list[Finding]:
     """Return findings about distances to n-gram models, the loss, context information, and phase boundaries."""
     metrics, segments = tables["phase_metrics"], tables["phase_segments"]
     found = [_minimum(metrics, metric) for metric in _KL]
-    found.append(_order(metrics))
     found += [_loss_below(metrics, tables["ngram_entropy"], order) for order in _ORDERS]
     found.append(_beyond_bigram(metrics))
     found += [_boundary(segments, name) for name in _SETS]
@@ -70,29 +69,6 @@ def _minimum(metrics: pd.DataFrame, metric: str) -> Finding:
             Statistic(f"{metric}, minimum", float(low["value"]), "phase_metrics", low["ci_lo"], low["ci_hi"], "nats"),
             Statistic(f"{metric}, step of the minimum", float(low["step"]), "phase_metrics", unit="training steps"),
             Statistic(f"{metric}, last", float(last["value"]), "phase_metrics", last["ci_lo"], last["ci_hi"], "nats"),
-        ),
-    )
-
-
-def _order(metrics: pd.DataFrame) -> Finding:
-    claim = "The unigram stage comes before the bigram stage"
-    curves = [metric_curve(metrics, metric) for metric in ("kl_uni_context", "kl_bi_context")]
-    if any(len(curve) < 3 for curve in curves):
-        return undecidable("ngram_order", "phases", claim, "The distances are not defined.", "phase_metrics")
-    unigram, bigram = (int(_lowest(curve)["step"]) for curve in curves)
-    verdict: Verdict = "found" if unigram < bigram else "undecidable" if unigram == bigram else "not_found"
-    sentence = (
-        f"KL per context to the unigram model is lowest at {step(unigram)}, to the bigram model at {step(bigram)}."
-    )
-    return Finding(
-        "ngram_order",
-        "phases",
-        claim,
-        verdict,
-        sentence,
-        (
-            Statistic("unigram minimum", unigram, "phase_metrics", unit="training steps"),
-            Statistic("bigram minimum", bigram, "phase_metrics", unit="training steps"),
         ),
     )
 

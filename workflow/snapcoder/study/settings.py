@@ -32,6 +32,10 @@ _SECTIONS: dict[str, tuple[str, ...]] = {
     "heldout_snapshots": ("timing",),
     "presence": ("presence",),
     "feature_onsets": ("evolution", "presence"),
+    "formation_rows": ("formation",),
+    "formation": ("formation",),
+    "formation_table": ("evolution",),
+    "order_tests": ("order",),
     "tasks": ("tasks",),
     "ngram_text": ("behaviour",),
     "behaviour": ("behaviour",),
@@ -96,6 +100,20 @@ _UNUSED: dict[str, frozenset[str]] = {
     "onset_distribution": _TIMING - {"null_draws"},
     "onset_sensitivity": frozenset({"sigmoid_r2", "heldout_rows", "bootstrap"}),
     "heldout_snapshots": _TIMING - {"heldout_rows"},
+    "formation_rows": frozenset({"permutations", "directions"}),
+    "formation": frozenset({"top"}),
+    "formation_table": frozenset(
+        {
+            "rate_floor",
+            "baseline_step",
+            "dense_rate",
+            "transient_lifetime",
+            "flat_range",
+            "null_draws",
+            "bootstrap",
+            "seed",
+        }
+    ),
 }
 """Keys of a section that a step does not read; left out, so that changing them does not rerun it."""
 

@@ -15,6 +15,7 @@ from snapcoder.study.controls import ControlSettings
 from snapcoder.study.corpus import CorpusSettings, NgramSettings
 from snapcoder.study.crosscoder import CrosscoderSettings
 from snapcoder.study.field import setting
+from snapcoder.study.order import FormationSettings, OrderSettings
 from snapcoder.study.presence import PresenceSettings
 from snapcoder.study.snapshots import PretrainSettings, SnapshotSettings
 from snapcoder.study.sweep import SweepSettings
@@ -37,6 +38,8 @@ class Study:
     evolution: EvolutionSettings = setting(EvolutionSettings, "When a feature counts as present, alive, turned.")
     timing: TimingSettings = setting(TimingSettings, "Onset distributions, and what they depend on.")
     presence: PresenceSettings = setting(PresenceSettings, "Presence by evidence beside the decoder norm.")
+    formation: FormationSettings = setting(FormationSettings, "When features form in the activations themselves.")
+    order: OrderSettings = setting(OrderSettings, "Tests of what comes before what.")
     behaviour: BehaviourSettings = setting(BehaviourSettings, "Scoring the snapshots' own predictions.")
     phases: PhaseSettings = setting(PhaseSettings, "Cutting training into phases.")
     tasks: TaskSettings = setting(TaskSettings, "Abilities and what carries them.")
