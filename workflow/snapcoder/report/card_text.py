@@ -11,8 +11,8 @@ _BLOCKS = " ▁▂▃▄▅▆▇█"
 def feature_card(tables: Mapping[str, pd.DataFrame], feature: int) -> str:
     """Return the card of `feature` from the tables of one layer; raises ValueError when there is no such feature.
 
-    `tables` holds feature_timing and feature_trajectory, and any of complexity, feature_examples, feature_logits and
-    attribution.
+    `tables` holds feature_timing and feature_trajectory, and any of feature_onsets, feature_stability, complexity,
+    feature_examples, feature_logits and attribution.
     """
     timing = tables["feature_timing"]
     found = timing[timing["feature"] == feature]
@@ -23,6 +23,11 @@ def feature_card(tables: Mapping[str, pd.DataFrame], feature: int) -> str:
     lines = [f"feature {feature}, block {row['layer']}: {row['class']}"]
     lines.append(f"  onset by norm     {_interval(row['onset_lo'], row['onset_hi'])}")
     lines.append(f"  onset by firing   {_interval(row['onset_alive_lo'], row['onset_alive_hi'])}")
+    for _, proof in _of(tables, "feature_onsets", feature).iterrows():
+        lines.append(f"  onset by all      {_interval(proof['onset_lo'], proof['onset_hi'])}: {proof['verdict']}")
+    for _, seeds in _of(tables, "feature_stability", feature).iterrows():
+        if seeds["n_seeds"]:
+            lines.append(f"  found again in    {seeds['seed_shared_share']:.0%} of {seeds['n_seeds']} other seeds")
     lines.append(
         f"  peak {_number(row['peak_step'])}, present in {row['lifetime_frac']:.0%} of snapshots, firing rate {row['rate_mean']:.2%}"
     )

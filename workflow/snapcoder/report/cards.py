@@ -18,6 +18,8 @@ _COMPLEXITY = (
     "n_active", "token_entropy", "top_token", "top_token_share", "token_r2", "prev_r2", "bigram_r2", "position_r2",
     "context_need", "bigram_need", "repeat_score", "complexity", "type",
 )  # fmt: skip
+_EVIDENCE = ("onset_lo", "onset_hi", "evidence", "verdict", "agreement")
+_STABILITY = ("n_seeds", "seed_match_cos", "seed_shared_share", "onset_near_share")
 
 
 def strongest_features(trajectory: pd.DataFrame, *, most: int) -> list[int]:
@@ -54,7 +56,8 @@ def feature_rows(tables: Mapping[str, pd.DataFrame], shard_of: Mapping[int, int]
 
 
 def feature_cards(tables: Mapping[str, pd.DataFrame], features: list[int]) -> dict[int, dict[str, Any]]:
-    """Return the card of each feature: trajectory, timing, complexity, examples, logits, and tasks that it carries."""
+    """Return the card of each feature: trajectory, timing, evidence, stability over seeds, complexity,
+    examples, logits, and tasks that it carries."""
     trajectory = tables["feature_trajectory"]
     wanted = trajectory[trajectory["feature"].isin(features)].sort_values(["feature", "step"])
     history = {
@@ -67,6 +70,9 @@ def feature_cards(tables: Mapping[str, pd.DataFrame], features: list[int]) -> di
     carried = _grouped(tables["attribution"], ["task", "step"])
     times = timing[[name for name in _TIMING if name in timing]].to_dict("records")
     kinds = complexity[[name for name in _COMPLEXITY if name in complexity]].to_dict("records")
+    evidence, stability = _indexed(tables["feature_onsets"], features), _indexed(tables["feature_stability"], features)
+    proofs = evidence[[name for name in _EVIDENCE if name in evidence]].to_dict("records")
+    seeds = stability[[name for name in _STABILITY if name in stability]].to_dict("records")
     cards = {}
     for place, feature in enumerate(features):
         cards[feature] = {
@@ -74,6 +80,8 @@ def feature_cards(tables: Mapping[str, pd.DataFrame], features: list[int]) -> di
             **{column: plain(frame.iloc[place]) for column, frame in history.items()},
             "timing": {str(name): _one(value) for name, value in times[place].items()},
             "complexity": {str(name): _one(value) for name, value in kinds[place].items()},
+            "evidence": {str(name): _one(value) for name, value in proofs[place].items()},
+            "stability": {str(name): _one(value) for name, value in seeds[place].items()},
             "examples": [_example(row) for row in examples.get(feature, [])],
             "logits": _logits(logits.get(feature, [])),
             "tasks": _tasks(carried.get(feature, [])),

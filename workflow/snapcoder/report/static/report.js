@@ -167,6 +167,15 @@
     parts.push(make("h3", {}, "Timing"), pairs([["onset by norm", interval(time.onset_lo, time.onset_hi)], ["onset by firing", interval(time.onset_alive_lo, time.onset_alive_hi)],
       ["peak", count(time.peak_step)], ["present in", percent(time.lifetime_frac) + " of snapshots"], ["fades for good at", time.onset_hi === null ? "–" : time.offset_step === null ? "never" : count(time.offset_step)],
       ["turns fastest up to", count(time.turn_step)], ["direction settled from", count(time.stabilised_step)], ["cosine first–final", count(time.cos_first_final)], ["mean rate", percent(time.rate_mean)], ["final rate", percent(time.rate_final)], ["largest code", count(time.act_max)]]));
+    const proof = card.evidence, seeds = card.stability;
+    if (proof.verdict) {
+      parts.push(make("h3", {}, "Evidence"), pairs([["onset by all evidence", proof.onset_lo === null && proof.onset_hi === null ? "–" : interval(proof.onset_lo, proof.onset_hi)],
+        ["set by", proof.evidence], ["verdict", proof.verdict.replaceAll("_", " ")], ["evidences that agree", percent(proof.agreement)]]));
+    }
+    if (seeds.n_seeds) {
+      parts.push(make("h3", {}, `In ${seeds.n_seeds} other seeds of the dictionary`), pairs([["found again in", percent(seeds.seed_shared_share) + " of them"],
+        ["cosine with its match", count(seeds.seed_match_cos)], ["same onset ± 1 snapshot", seeds.onset_near_share === null ? "–" : percent(seeds.onset_near_share)]]));
+    }
     if (kind.n_active !== null && kind.n_active !== undefined) {
       parts.push(make("h3", {}, "What it is about"), pairs([["strongest token", kind.top_token === null ? "–" : token(kind.top_token)], ["its share", percent(kind.top_token_share)], ["explained by token alone", percent(kind.token_r2)],
         ["by previous token", percent(kind.prev_r2)], ["by both", percent(kind.bigram_r2)], ["by position", percent(kind.position_r2)], ["repeat score", count(kind.repeat_score)], ["tokens that fire it", count(kind.n_active)]]));
