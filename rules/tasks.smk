@@ -128,7 +128,7 @@ rule attribution:
         prompts=expand("<results>/prompts/block{{layer}}/step{step}.h5", step=BASE),
         own="<results>/prompts/block{layer}/step{step}.h5",
         dictionary="<results>/crosscoder/block{layer}/dictionary.safetensors",
-        extension=own_extension,
+        extension=own_extension(".safetensors"),
     output:
         attribution="<results>/attribution/block{layer}/step{step}.parquet",
         quality="<results>/attribution/block{layer}/step{step}.quality.parquet",

@@ -6,7 +6,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from snapcoder.storage.hashing import file_sha256
-from snapcoder.storage.tables import Column, TableError, TableSchema, read_table, table_metadata, write_table
+from snapcoder.storage.tables import (
+    Column,
+    TableError,
+    TableSchema,
+    read_table,
+    table_metadata,
+    write_table,
+    write_table_parts,
+)
 
 SCHEMA = TableSchema(
     "toy",
@@ -58,4 +66,26 @@ def test_equal_content_gives_equal_bytes(tmp_path):
 def test_a_frame_that_breaks_its_schema_is_not_written(tmp_path, changes, said):
     with pytest.raises(TableError, match=said):
         write_table(tmp_path / "toy.parquet", frame(**changes), SCHEMA, {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_parts_below_each_other_are_the_table_and_hold_one_row_group_each(tmp_path):
+    whole = pd.concat([frame(), frame(name=["b", "a"])])
+    write_table_parts(tmp_path / "parts.parquet", [frame(name=["b", "a"]), frame()], SCHEMA, {"step": "test"})
+    write_table(tmp_path / "whole.parquet", whole, SCHEMA, {"step": "test"})
+    pd.testing.assert_frame_equal(read_table(tmp_path / "parts.parquet"), read_table(tmp_path / "whole.parquet"))
+    assert pq.read_metadata(tmp_path / "parts.parquet").num_row_groups == 2
+    assert pq.read_schema(tmp_path / "parts.parquet").equals(pq.read_schema(tmp_path / "whole.parquet"), True)
+
+
+def test_no_parts_are_an_empty_table(tmp_path):
+    write_table_parts(tmp_path / "toy.parquet", [], SCHEMA, {})
+    assert list(read_table(tmp_path / "toy.parquet").columns) == ["name", "size", "kind", "path"]
+    assert len(read_table(tmp_path / "toy.parquet")) == 0
+
+
+@pytest.mark.parametrize("names", [["w", "a"], ["y", "z"]])
+def test_parts_out_of_order_or_that_overlap_are_refused_and_leave_nothing(tmp_path, names):
+    with pytest.raises(TableError, match="toy: name . follows y"):
+        write_table_parts(tmp_path / "toy.parquet", [frame(), frame(name=names)], SCHEMA, {})
     assert list(tmp_path.iterdir()) == []

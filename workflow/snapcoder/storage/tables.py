@@ -1,7 +1,7 @@
 """Parquet tables with a declared schema: every column has a type, a unit and a definition, inside the file."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,6 +109,36 @@ def write_table(path: str | Path, frame: pd.DataFrame, schema: TableSchema, prov
     Columns are cast to their declared types and put in the declared order.
     Raises `TableError` naming the first offending column when the frame does not fit.
     """
+    write_table_parts(path, [frame], schema, provenance)
+
+
+def write_table_parts(
+    path: str | Path, frames: Iterable[pd.DataFrame], schema: TableSchema, provenance: Mapping[str, Any]
+) -> None:
+    """Write frames below each other as `write_table` does, holding one at a time; each becomes a row group.
+
+    No frame may repeat a first key column's value of another, and these must ascend from frame to frame, so that the
+    whole is sorted and its rows unique. Raises `TableError` also when they do not.
+    """
+    metadata = {
+        "snapcoder.table": canonical_json({"name": schema.name, "row": schema.row, "key": list(schema.key)}),
+        "snapcoder.provenance": canonical_json(provenance),
+    }
+    written = schema.arrow().with_metadata(metadata)
+    last: Any = None
+    with atomic_path(path) as part, pq.ParquetWriter(part, written, compression="zstd") as writer:
+        for frame in frames:
+            table = _checked(frame, schema)
+            if schema.key and table.num_rows:
+                lead = table[schema.key[0]]
+                if last is not None and not lead[0].as_py() > last:
+                    raise TableError(f"{schema.name}: {schema.key[0]} {lead[0].as_py()} follows {last}")
+                last = lead[-1].as_py()
+            writer.write_table(table.replace_schema_metadata(metadata))
+
+
+def _checked(frame: pd.DataFrame, schema: TableSchema) -> pa.Table:
+    """Return the frame as Arrow, sorted and cast; raise `TableError` when it does not fit the schema."""
     names = [column.name for column in schema.columns]
     missing = [name for name in names if name not in frame.columns]
     extra = [name for name in frame.columns if name not in names]
@@ -124,13 +154,7 @@ def write_table(path: str | Path, frame: pd.DataFrame, schema: TableSchema, prov
     problems = schema.problems(table)
     if problems:
         raise TableError(problems[0])
-    metadata = {
-        "snapcoder.table": canonical_json({"name": schema.name, "row": schema.row, "key": list(schema.key)}),
-        "snapcoder.provenance": canonical_json(provenance),
-    }
-    table = table.replace_schema_metadata(metadata)
-    with atomic_path(path) as part:
-        pq.write_table(table, part, compression="zstd")
+    return table
 
 
 def read_table(path: str | Path, columns: list[str] | None = None) -> pd.DataFrame:

@@ -1,10 +1,10 @@
 """Every declared table, by name."""
 
 from snapcoder.storage.tables import TableSchema
-from snapcoder.tables import corpus, crosscoder, evolution, features, phases, snapshots, sweep, tasks
+from snapcoder.tables import corpus, crosscoder, evolution, features, phases, snapshot_features, snapshots, sweep, tasks
 
 TABLES: dict[str, TableSchema] = {
     schema.name: schema
-    for room in (corpus, snapshots, crosscoder, sweep, evolution, phases, tasks, features)
+    for room in (corpus, snapshots, crosscoder, sweep, snapshot_features, evolution, phases, tasks, features)
     for schema in room.ALL
 }
