@@ -165,7 +165,9 @@ def own_extension(suffix):
     def of_job(wildcards):
         if int(wildcards.step) not in ADDED:
             return []
-        return f"{RESULTS}/extensions/block{wildcards.layer}/step{wildcards.step}{suffix}"
+        return (
+            f"{RESULTS}/extensions/block{wildcards.layer}/step{wildcards.step}{suffix}"
+        )
 
     return of_job
 

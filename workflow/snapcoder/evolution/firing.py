@@ -30,23 +30,24 @@ class FiringSums:
     def __init__(self, norm: np.ndarray, threshold: np.ndarray, *, shared_gate: bool) -> None:
         self._norm, self._threshold, self._shared_gate = norm, threshold, shared_gate
         self.n_rows = 0
-        self.fires, self.gated = (np.zeros(len(norm), dtype=np.int64) for _ in range(2))
+        self.fires = np.zeros(len(norm), dtype=np.int64)
         self._active, self._square = np.zeros(len(norm)), np.zeros(len(norm))
         self._largest = np.zeros(len(norm), dtype=np.float32)
 
     def add(self, z: csr_array) -> None:
         """Add one block [row, feature]."""
-        feature, value = z.indices, z.data
-        positive = value > 0
-        fires = (value * self._norm[feature] > self._threshold[feature]) & positive
-        gated = positive if self._shared_gate else fires
-        n_features = len(self._norm)
+        feature = z.indices.astype(np.intp)  # once, not at every sum
+        fires = (z.data * self._norm[feature] > self._threshold[feature]) & (z.data > 0)
+        gated = (z.data > 0) if self._shared_gate else fires
+        code = np.where(gated, z.data, np.float32(0))
         self.n_rows += z.shape[0]
-        self.fires += np.bincount(feature[fires], minlength=n_features)
-        self._active += np.bincount(feature[fires], value[fires], minlength=n_features)
-        self.gated += np.bincount(feature[gated], minlength=n_features)
-        self._square += np.bincount(feature[gated], value[gated].astype(np.float64) ** 2, minlength=n_features)
-        np.maximum.at(self._largest, feature[gated], value[gated])
+        self.fires += self._sums(feature, fires).astype(np.int64)
+        self._square += self._sums(feature, code.astype(np.float64) ** 2)
+        self._active += self._sums(feature, np.where(fires, z.data, 0) if self._shared_gate else code)
+        np.maximum.at(self._largest, feature, code)
+
+    def _sums(self, feature: np.ndarray, values: np.ndarray) -> np.ndarray:
+        return np.bincount(feature, values, minlength=len(self._norm))
 
     def result(self) -> Firing:
         """Return what the blocks add up to."""
@@ -56,5 +57,5 @@ class FiringSums:
             rate=self.fires / n_rows,
             rms_f=np.sqrt(self._square / n_rows),
             mean_active=np.divide(self._active, self.fires, out=undefined, where=self.fires > 0),
-            max_f=np.where(self.gated > 0, self._largest, np.nan),
+            max_f=np.where(self._largest > 0, self._largest, np.nan),
         )

@@ -21,8 +21,9 @@ class CodeMoments:
     def add(self, z: csr_array) -> None:
         """Add one block [row, feature]."""
         self.n_rows += z.shape[0]
-        self._total += np.bincount(z.indices, z.data, minlength=len(self._total))
-        self._square += np.bincount(z.indices, z.data.astype(np.float64) ** 2, minlength=len(self._total))
+        feature, value = z.indices.astype(np.intp), z.data.astype(np.float64)
+        self._total += np.bincount(feature, value, minlength=len(self._total))
+        self._square += np.bincount(feature, value**2, minlength=len(self._total))
 
     @property
     def mean(self) -> np.ndarray:

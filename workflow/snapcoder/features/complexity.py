@@ -19,7 +19,7 @@ ONE_TOKEN = 0.8  # share of activation on one token that makes a feature "one to
 SOME = 0.2  # best lookup below this: wide context
 FEW = 20  # rows; features that fire on fewer are left unclear
 
-BYTES_PER_ENTRY = 200  # of a chunk of codes, with all sums by key that are made of it
+BYTES_PER_ENTRY = 100  # of a chunk of codes, with all sums by key that are made of it
 
 
 def complexity_table(

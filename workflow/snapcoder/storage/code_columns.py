@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from scipy.sparse import csc_array
 
+from snapcoder.storage.activations import BLOCK_ROWS
 from snapcoder.storage.codes import iterate_codes, read_codes_header
 
 GIB = 2**30
@@ -48,7 +49,7 @@ def read_columns(path: str | Path, features: slice) -> csc_array:
     indptr = np.concatenate([[0], np.cumsum(header.feature_entries[features])])
     rows, values = np.empty(indptr[-1], dtype=np.int32), np.empty(indptr[-1], dtype=np.float32)
     filled, first_row = indptr[:-1].copy(), 0
-    for block in iterate_codes(path):
+    for block in iterate_codes(path, rows_per_block=BLOCK_ROWS):  # as they are stored, without joining them
         columns = block.tocsc()
         here = columns.indptr[features.start : features.stop + 1]
         count = np.diff(here)
