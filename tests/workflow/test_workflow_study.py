@@ -20,8 +20,9 @@ from snapcoder.tables.catalogue import TABLES
 pytestmark = pytest.mark.study
 
 AFTER_CROSSCODER = {
-    "codes", "trajectories", "rotation", "dimensionality", "timing", "attribution", "attribution_tables",
-    "phase_metrics", "phase_segments", "examples", "complexity", "logits", "figures", "report", "landing",
+    "codes", "snapshot_features", "trajectories", "rotation", "dimensionality", "timing", "attribution",
+    "attribution_tables", "phase_metrics", "phase_segments", "examples", "complexity", "logits", "figures", "report",
+    "landing",
 }  # fmt: skip
 BATCH = "python -m snapcoder.launch --configfile config/config.yaml --cores 2"
 
@@ -78,7 +79,7 @@ def test_nothing_reruns(finished):
 def test_every_table_is_declared_filled_and_valid(finished):
     found = sorted((finished.results / "tables").rglob("*.parquet"))
     names = {path.stem for path in found}
-    parts = {"behaviour", "behaviour_draws", "task_examples", "extension_metrics", "sweep_metrics"}
+    parts = {"behaviour", "behaviour_draws", "task_examples", "extension_metrics", "sweep_metrics", "snapshot_features"}
     assert names == set(TABLES) - parts
     for path in found:
         table = pq.read_table(path)
@@ -112,13 +113,22 @@ def test_adding_a_snapshot_runs_its_own_jobs_and_the_aggregates_only(study):
     before = content(study)
     study.configure(snapshots={"added": [8, 24]})
     plan = study.plan()
-    for rule in ("activations", "prompts", "attribution", "extension"):
+    for rule in ("activations", "prompts", "attribution", "extension", "snapshot_features"):
         assert plan[rule] == ["layer=0, step=24", "layer=0, step=8"]
     assert plan["behaviour"] == ["step=24", "step=8"]
     assert not {"corpus", "ngrams", "pretrain", "crosscoder", "codes", "tasks", "complexity"} & set(plan)
     run(study)
     after = content(study)
-    untouched = ("corpus/", "snapshots/", "activations/", "crosscoder/", "codes/", "prompts/", "tasks/")
+    untouched = (
+        "corpus/",
+        "snapshots/",
+        "activations/",
+        "crosscoder/",
+        "codes/",
+        "trajectories/",
+        "prompts/",
+        "tasks/",
+    )
     assert all(after[name] == before[name] for name in before if name.startswith(untouched))
     table = pq.read_table(study.results / "tables/block0/feature_trajectory.parquet").to_pandas()
     assert sorted(table["step"].unique()) == [0, 4, 8, 16, 24, 40]
@@ -155,6 +165,7 @@ def test_a_setting_reruns_what_it_reaches(study):
     study.configure(evolution={"alpha": 0.4})
     plan = study.plan()
     assert "timing" in plan
+    assert not {"snapshot_features", "trajectories", "complexity"} & set(plan)
     assert not {"crosscoder", "codes", "activations", "behaviour", "prompts"} & set(plan)
 
 
@@ -163,6 +174,7 @@ def test_a_setting_reruns_what_it_reaches(study):
     [
         ("figures/style.py", "\n_UNUSED_NUMBER = 1\n", {"figures"}, {"report_never", "timing", "crosscoder"}),
         ("evolution/timing.py", "\n_UNUSED_NUMBER = 1\n", {"timing"}, {"crosscoder", "trajectories", "rotation"}),
+        ("evolution/firing.py", "\n_UNUSED_NUMBER = 1\n", {"snapshot_features"}, {"codes", "activations"}),
         ("crosscoder/losses.py", "\n_UNUSED_NUMBER = 1\n", {"crosscoder"}, {"activations", "behaviour", "pretrain"}),
         ("evolution/timing.py", "\n# a comment\n", set(), {"timing", "report"}),
     ],

@@ -19,6 +19,7 @@ ONE_TOKEN = 0.8  # share of activation on one token that makes a feature "one to
 SOME = 0.2  # best lookup below this: wide context
 FEW = 20  # rows; features that fire on fewer are left unclear
 
+BYTES_PER_ROW = 130  # row table, tokens, and the keys of all lookups while they are made
 BYTES_PER_ENTRY = 100  # of a chunk of codes, with all sums by key that are made of it
 
 
@@ -33,7 +34,7 @@ def complexity_table(
     """Return the rows of the table `complexity`, one per feature that fires.
 
     chunks: the first feature of each chunk of neighbours, and their shared code [row, feature of the chunk]; texts:
-    text of each token id. Memory: one chunk at a time (`BYTES_PER_ENTRY`), and about 100 bytes per row.
+    text of each token id. Memory: one chunk at a time (`BYTES_PER_ENTRY`), and `BYTES_PER_ROW`.
     """
     keys = RowKeys.of(rows, tokens)
     vocabulary = np.array(texts, dtype=object)

@@ -15,6 +15,7 @@ from snapcoder.storage.tokens import TokenTable
 PER_BAND = 2  # examples shown of each lower band
 FEATURES_AT_A_TIME = 512
 
+BYTES_PER_ROW = 70  # row table, tokens and what finds a row by its place
 BYTES_PER_ENTRY = 80  # of a chunk of codes, while it is ranked
 BYTES_PER_EXAMPLE, BYTES_PER_PLACE = 1000, 100  # one row of the table, and each token that it shows
 
