@@ -21,8 +21,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from snapcoder.evolution.memory import feature_passes, needed_bytes
-from snapcoder.evolution.trajectories import joining_bytes
+from snapcoder.evolution.memory import BUFFERS, feature_passes, joining_bytes, needed_bytes
 from snapcoder.features.complexity import BYTES_PER_ROW as COMPLEXITY_ROW
 from snapcoder.features.examples import BYTES_PER_ROW as EXAMPLES_ROW
 from snapcoder.job import Job
@@ -138,11 +137,24 @@ def run_child(step: str, snapshot: int, case: Case, folder: Path) -> None:
     """Run one step and print what it took beyond its imports."""
     function = getattr(importlib.import_module(f"snapcoder.steps.{step}"), step)
     job = job_of(step, snapshot, case, folder)
-    start, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    # Not ru_maxrss: a child starts with that of its parent. The kernel keeps this mark per process and clears it on 5.
+    Path("/proc/self/clear_refs").write_text("5")
+    start, began = memory_mark("VmRSS"), time.perf_counter()
     function(job)
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    print(json.dumps({"seconds": time.perf_counter() - began, "cpu": usage.ru_utime + usage.ru_stime,
-                      "peak": usage.ru_maxrss * 1024, "own": (usage.ru_maxrss - start) * 1024}))  # fmt: skip
+    usage, peak = resource.getrusage(resource.RUSAGE_SELF), memory_mark("VmHWM")
+    result = {
+        "seconds": time.perf_counter() - began,
+        "cpu": usage.ru_utime + usage.ru_stime,
+        "peak": peak,
+        "own": peak - start,
+    }
+    print(json.dumps(result))
+
+
+def memory_mark(name: str) -> int:
+    """Return a number of bytes that Linux tells of this process."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
 
 
 def measured(step: str, snapshot: int, case: Case, folder: Path) -> dict[str, float]:
@@ -162,7 +174,7 @@ def formula(step: str, case: Case, folder: Path) -> float:
         return needed_bytes(case.n_features, case.d_model, passes[0].stop, **shape)
     if step == "trajectories":
         return joining_bytes(case.n_features, case.n_snapshots)
-    return case.memory_gb * GIB + case.n_rows * (COMPLEXITY_ROW if step == "complexity" else EXAMPLES_ROW)
+    return BUFFERS + case.memory_gb * GIB + case.n_rows * (COMPLEXITY_ROW if step == "complexity" else EXAMPLES_ROW)
 
 
 def measure_case(case: Case, folder: Path, steps: tuple[str, ...]) -> list[str]:
@@ -197,7 +209,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--child", nargs=4)
     parser.add_argument("--features", nargs="+", type=int, default=[4096, 8192, 16384, 32768])
-    parser.add_argument("--rows", nargs="+", type=int, default=[100_000, 200_000, 400_000, 800_000])
+    parser.add_argument("--rows", nargs="+", type=int, default=[50_000, 100_000, 200_000, 400_000])
     parser.add_argument("--wide", type=int, default=768, help="width of the case that the extrapolation rests on")
     parser.add_argument("--scratch", type=Path, default=Path("analysis_scaling.scratch"))
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("analysis_scaling.md"))
@@ -210,7 +222,7 @@ def main() -> None:
     over_features = [Case(n, 200_000, 8, **small, memory_gb=1.0) for n in options.features]
     over_rows = [Case(options.features[1], n, 1, **small, memory_gb=0.3) for n in options.rows]
     widest = options.features[-1]
-    over_memory = [Case(widest, 50_000, 1, options.wide, 64, memory_gb=bound) for bound in (1.0, 0.4)]
+    over_memory = [Case(widest, 50_000, 1, options.wide, 64, memory_gb=bound) for bound in (1.0, 0.35, 0.27)]
     parts = [
         ("Over features", over_features, every),
         ("Over rows, at a fixed number of features", over_rows, every),

@@ -1,3 +1,4 @@
+import re
 from itertools import pairwise
 
 import numpy as np
@@ -9,7 +10,7 @@ from planted_features import ONSETS, STEPS, blocks_of, decoders_of, planted, tra
 from scipy.sparse import csr_array
 
 import snapcoder.evolution.regression as regression
-from snapcoder.evolution.memory import feature_passes, fixed_bytes, needed_bytes
+from snapcoder.evolution.memory import feature_passes, needed_bytes
 from snapcoder.evolution.regression import CodeCovariance, CodeMoments, regression_r2, side_by_side
 from snapcoder.evolution.snapshot_decoders import alive_matrix, merge_decoders
 from snapcoder.evolution.snapshot_features import snapshot_features
@@ -178,14 +179,17 @@ def test_the_number_of_passes_does_not_change_a_bit():
 
 
 def test_less_memory_means_more_passes_until_it_is_refused_with_the_amount_needed():
-    shape = {"entries_per_row": 100.0, "block_rows": 4096}
-    assert feature_passes(4000, 512, **shape, memory_gb=2.0) == [slice(0, 4000)]
-    fixed = fixed_bytes(4000, 512, **shape)
-    tight = feature_passes(4000, 512, **shape, memory_gb=(fixed + 8 * 512 * 1500) / 2**30)
-    assert [(part.start, part.stop) for part in tight] == [(0, 1334), (1334, 2668), (2668, 4000)]
-    assert needed_bytes(4000, 512, 1334, **shape) <= fixed + 8 * 512 * 1500
-    with pytest.raises(ValueError, match=r"memory_gb: 0.01 is too little for 4000 features of width 512; set it to 0"):
-        feature_passes(4000, 512, **shape, memory_gb=0.01)
+    shape = {"entries_per_row": 10.0, "block_rows": 100}
+    assert feature_passes(100_000, 512, **shape, memory_gb=2.0) == [slice(0, 100_000)]
+    enough = needed_bytes(100_000, 512, 40_000, **shape) / 2**30
+    tight = feature_passes(100_000, 512, **shape, memory_gb=enough)
+    assert [(part.start, part.stop) for part in tight] == [(0, 33_334), (33_334, 66_668), (66_668, 100_000)]
+    with pytest.raises(
+        ValueError, match=r"memory_gb: 0.01 is too little for 100000 features .*; set it to 0.\d+ or more"
+    ) as e:
+        feature_passes(100_000, 512, **shape, memory_gb=0.01)
+    asked = float(re.search(r"set it to (\S+)", str(e.value))[1])
+    assert len(feature_passes(100_000, 512, **shape, memory_gb=asked)) >= 3
 
 
 def test_needed_memory_has_no_term_in_rows_or_snapshots_and_is_affine_in_features():

@@ -6,13 +6,6 @@ import numpy as np
 import pandas as pd
 
 CHUNK_FEATURES = 4096
-BYTES_PER_PART_ROW, BYTES_PER_CHUNK_ROW = 70, 500
-
-
-def joining_bytes(n_features: int, n_snapshots: int) -> int:
-    """Return the memory of joining the parts: all of them, and one chunk with its checks and its Arrow copy."""
-    chunk = min(n_features, CHUNK_FEATURES)
-    return n_snapshots * (BYTES_PER_PART_ROW * n_features + BYTES_PER_CHUNK_ROW * chunk)
 
 
 def trajectories(parts: Sequence[pd.DataFrame], *, rate_floor: float) -> Iterator[pd.DataFrame]:

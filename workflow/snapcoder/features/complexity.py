@@ -20,7 +20,7 @@ SOME = 0.2  # best lookup below this: wide context
 FEW = 20  # rows; features that fire on fewer are left unclear
 
 BYTES_PER_ROW = 130  # row table, tokens, and the keys of all lookups while they are made
-BYTES_PER_ENTRY = 100  # of a chunk of codes, with all sums by key that are made of it
+BYTES_PER_ENTRY = 64  # of a chunk of codes, with all sums by key that are made of it
 
 
 def complexity_table(

@@ -21,7 +21,7 @@ from typing import Any
 
 import h5py
 import numpy as np
-from scipy.sparse import csc_array, csr_array, vstack
+from scipy.sparse import csr_array, vstack
 
 from snapcoder.storage.activations import BLOCK_ROWS, RowTable
 from snapcoder.storage.atomic import atomic_path
@@ -43,10 +43,6 @@ class Codes:
 
     z: csr_array
     rows: RowTable
-
-    def by_feature(self) -> csc_array:
-        """Return the same entries with one column per feature, for per-feature statistics."""
-        return self.z.tocsc()
 
 
 @dataclass(frozen=True)
