@@ -222,7 +222,7 @@ def main() -> None:
     over_features = [Case(n, 200_000, 8, **small, memory_gb=1.0) for n in options.features]
     over_rows = [Case(options.features[1], n, 1, **small, memory_gb=0.3) for n in options.rows]
     widest = options.features[-1]
-    over_memory = [Case(widest, 50_000, 1, options.wide, 64, memory_gb=bound) for bound in (1.0, 0.35, 0.27)]
+    over_memory = [Case(widest, 100_000, 1, options.wide, 64, memory_gb=bound) for bound in (1.0, 0.35, 0.3)]
     parts = [
         ("Over features", over_features, every),
         ("Over rows, at a fixed number of features", over_rows, every),

@@ -29,6 +29,7 @@ N_FEATURES = 7
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     monkeypatch.setattr(storage, "BLOCK_ROWS", 16)
+    monkeypatch.setattr(storage, "_CHUNK_ENTRIES", 32)
 
 
 def row_table(n, seed=0):

@@ -7,7 +7,7 @@ from snapcoder.evolution.trajectories import CHUNK_FEATURES as JOINED_FEATURES
 GIB = 2**30
 BUFFERS = 40 * 2**20  # of HDF5, Arrow and pandas, in any process
 BYTES_PER_FEATURE = 200  # counts, sums and columns of the result
-BYTES_PER_PART_ROW, BYTES_PER_CHUNK_ROW = 70, 500  # of snapshot_features, and of feature_trajectory in the making
+BYTES_PER_PART_ROW, BYTES_PER_CHUNK_ROW = 70, 1000  # of snapshot_features, and of feature_trajectory in the making
 BYTES_PER_ENTRY = 48  # a block of codes as it is read, by feature, and with its gates
 FEWEST = 64  # features of a pass below which reading everything again would cost more than it saves
 

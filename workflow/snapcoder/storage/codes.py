@@ -7,7 +7,7 @@ list with the norms and thresholds reproduces every snapshot's activations. It i
 |---|---|---|
 | `feature`, `z` | entry | int32 and float32, the entries of all rows one after the other |
 | `count` | row | int32, entries of each row |
-| `block_start` | block + 1 | int64, first entry of each block of `BLOCK_ROWS` rows |
+| `block_start` | block + 1 | int64, first entry of each block of rows (as many as the attribute `block_rows`) |
 | `block_sha256` | block | hash of a block's count, feature and z |
 | `feature_entries` | feature | int64, entries of each feature over all rows |
 | `row/sequence` … | row | the row table |
@@ -103,7 +103,7 @@ def write_code_blocks(
             data = getattr(rows, name)
             file.create_dataset(f"row/{name}", data=data, **packed)
         # Text of fixed length lies inside the header, which HDF5 has a checksum of.
-        file.attrs["n_features"] = n_features
+        file.attrs["n_features"], file.attrs["block_rows"] = n_features, BLOCK_ROWS
         file.attrs["rows_sha256"] = np.bytes_(rows.sha256)
         file.attrs["content_sha256"] = np.bytes_(_content_hash(file))
         file.attrs["provenance"] = canonical_json(provenance)
@@ -115,6 +115,7 @@ def _content_hash(file: h5py.File) -> str:
             "blocks": [value.decode() for value in file["block_sha256"][:]],
             "start": array_sha256(file["block_start"][:], file["feature_entries"][:]),
             "n_features": int(file.attrs["n_features"]),
+            "block_rows": int(file.attrs["block_rows"]),
             "rows": bytes(file.attrs["rows_sha256"]).decode(),
         }
     )
@@ -181,10 +182,10 @@ def iterate_codes(path: str | Path, *, rows_per_block: int = 65_536) -> Iterator
 def _stored_blocks(path: str | Path) -> Iterator[csr_array]:
     with _open(path) as file:
         header = _header(path, file)
-        starts, hashes = file["block_start"][:], file["block_sha256"][:]
+        starts, hashes, block_rows = file["block_start"][:], file["block_sha256"][:], int(file.attrs["block_rows"])
         for number, expected in enumerate(hashes):
             entries = slice(int(starts[number]), int(starts[number + 1]))
-            rows = slice(number * BLOCK_ROWS, (number + 1) * BLOCK_ROWS)
+            rows = slice(number * block_rows, (number + 1) * block_rows)
             count = file["count"][rows]
             named = f"{path}: block {number} (rows {rows.start}–{rows.start + len(count) - 1})"
             try:
@@ -204,7 +205,7 @@ def _header(path: str | Path, file: h5py.File) -> CodesHeader:
         raise CodesError(f"{path}: was written by an earlier version of snapcoder; delete the file and rerun")
     stored = bytes(file.attrs["content_sha256"]).decode()
     n_rows, starts = len(file["count"]), file["block_start"][:]
-    if stored != _content_hash(file) or len(starts) != -(-n_rows // BLOCK_ROWS) + 1:
+    if stored != _content_hash(file) or len(starts) != -(-n_rows // int(file.attrs["block_rows"])) + 1:
         raise CodesError(f"{path}: its header was changed after it was written; delete the file and rerun")
     return CodesHeader(
         n_rows=n_rows,
