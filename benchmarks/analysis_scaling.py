@@ -22,8 +22,11 @@ from scipy.sparse import csr_array
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from snapcoder.evolution.memory import BUFFERS, feature_passes, joining_bytes, needed_bytes
+from snapcoder.features.complexity import BYTES_PER_ENTRY as COMPLEXITY_ENTRY
 from snapcoder.features.complexity import BYTES_PER_ROW as COMPLEXITY_ROW
+from snapcoder.features.examples import BYTES_PER_ENTRY as EXAMPLES_ENTRY
 from snapcoder.features.examples import BYTES_PER_ROW as EXAMPLES_ROW
+from snapcoder.features.examples import bytes_per_feature
 from snapcoder.job import Job
 from snapcoder.storage.activations import BLOCK_ROWS, RowTable, write_cache
 from snapcoder.storage.codes import read_codes_header, write_code_blocks
@@ -251,19 +254,29 @@ def extrapolation(lines: list[str]) -> list[str]:
     n_features, n_snapshots, n_rows, active = 98_304, 32, 10_000_000, 64
     shape = {"entries_per_row": float(active), "block_rows": BLOCK_ROWS}
     passes = feature_passes(n_features, d_model, **shape, memory_gb=1.0)
-    hours = seconds / entries * n_rows * active / 3600
+    minutes = seconds / entries * n_rows * active / 60
     needed = needed_bytes(n_features, d_model, passes[0].stop, **shape) / GIB
+    shown = n_features * bytes_per_feature(top=12, quantiles=4, context=16)
+    chunks = {
+        name: [-(-(n_rows * active * per_entry + more) // (bound * GIB)) for bound in (1, 8)]
+        for name, per_entry, more in (("examples", EXAMPLES_ENTRY, shown), ("complexity", COMPLEXITY_ENTRY, 0))
+    }
     return [
         "## 98,304 features × 32 snapshots × 10M tokens",
         "",
-        f"Width {d_model}, {active} entries a row, extrapolated by the formula and by the measured cost per entry.",
+        f"Width {d_model}, {active} entries a row, extrapolated by the formulas and by the measured cost per entry.",
         "",
-        f"- snapshot_features, {n_snapshots} jobs side by side: {needed:.2f} GiB and about {hours:.1f} h of one core each, "
-        f"{len(passes)} pass(es) at memory_gb 1; {hours * n_snapshots:.0f} core hours in all, {hours:.1f} for an added snapshot.",
-        f"- trajectories: {joining_bytes(n_features, n_snapshots) / GIB:.2f} GiB for {n_features * n_snapshots / 1e6:.1f}M rows.",
-        f"- examples: memory_gb + {n_rows * EXAMPLES_ROW / GIB:.1f} GiB for the rows; complexity: memory_gb + "
-        f"{n_rows * COMPLEXITY_ROW / GIB:.1f} GiB.",
-        f"- On disk: codes {n_rows * active * 6 / 1e9:.0f} GB or less, caches {n_rows * d_model * n_snapshots / 1e9:.0f} GB in int8.",
+        f"- snapshot_features: {needed:.2f} GiB and about {minutes:.0f} minutes of one core a job, passes at memory_gb 1: "
+        f"{len(passes)}; {n_snapshots} jobs side by side, {minutes * n_snapshots / 60:.1f} core hours in all; an added "
+        "snapshot is one more job.",
+        f"- trajectories: {joining_bytes(n_features, n_snapshots) / GIB:.2f} GiB for a table of "
+        f"{n_features * n_snapshots / 1e6:.1f}M rows.",
+        f"- examples: memory_gb + {n_rows * EXAMPLES_ROW / GIB:.1f} GiB; the codes are read {chunks['examples'][0]} times at "
+        f"memory_gb 1, {chunks['examples'][1]} times at 8.",
+        f"- complexity: memory_gb + {n_rows * COMPLEXITY_ROW / GIB:.1f} GiB; the codes are read {chunks['complexity'][0]} "
+        f"times at memory_gb 1, {chunks['complexity'][1]} times at 8.",
+        f"- On disk: codes about {n_rows * active * 5.5 / 1e9:.1f} GB, caches "
+        f"{n_rows * d_model * n_snapshots / 1e9:.0f} GB in int8.",
     ]
 
 
