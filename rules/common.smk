@@ -175,20 +175,17 @@ def extension_tables():
     return ["<results>/tables/block{layer}/extension_metrics.parquet"] if ADDED else []
 
 
-def own_extension(wildcards):
-    """The extension of an added snapshot; nothing for a base snapshot."""
-    if int(wildcards.step) not in ADDED:
-        return []
-    return (
-        f"{RESULTS}/extensions/block{wildcards.layer}/step{wildcards.step}.safetensors"
-    )
+def own_extension(suffix):
+    """A file of an added snapshot's extension; nothing for a base snapshot."""
 
+    def of_job(wildcards):
+        if int(wildcards.step) not in ADDED:
+            return []
+        return (
+            f"{RESULTS}/extensions/block{wildcards.layer}/step{wildcards.step}{suffix}"
+        )
 
-def own_extension_codes(wildcards):
-    """The gated code of an added snapshot; nothing for a base snapshot."""
-    if int(wildcards.step) not in ADDED:
-        return []
-    return f"{RESULTS}/extensions/block{wildcards.layer}/step{wildcards.step}.codes.h5"
+    return of_job
 
 
 def training_log():

@@ -1,11 +1,41 @@
 # When features form, turn and fade.
-rule trajectories:
+rule snapshot_features:
     input:
         dictionary="<results>/crosscoder/block{layer}/dictionary.safetensors",
         codes="<results>/codes/block{layer}.h5",
-        caches=caches(SHOWN),
-        extensions=extensions(".safetensors"),
-        extension_codes=extensions(".codes.h5"),
+        cache="<caches>/block{layer}/step{step}.h5",
+        extension=own_extension(".safetensors"),
+        extension_codes=own_extension(".codes.h5"),
+    output:
+        table="<results>/trajectories/block{layer}/step{step}.parquet",
+        record="<records>/snapshot_features.block{layer}.step{step}.json",
+    log:
+        "<logs>/snapshot_features.block{layer}.step{step}.log",
+    benchmark:
+        "<benchmarks>/snapshot_features.block{layer}.step{step}.jsonl"
+    conda:
+        "../envs/snapcoder.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000 + round(1100 * STUDY.evolution.memory_gb),
+        runtime="4h",
+    params:
+        settings=settings("snapshot_features"),
+        code=code("snapshot_features"),
+    shell:
+        "python -m snapcoder snapshot_features --in dictionary {input.dictionary} --in codes {input.codes}"
+        " --in cache {input.cache} --in extension {input.extension}"
+        " --in extension_codes {input.extension_codes}"
+        " --out table {output.table}"
+        " --record {output.record} --settings {params.settings:q} --code {params.code} --threads {threads}"
+        " --log {log}"
+
+
+rule trajectories:
+    input:
+        parts=expand(
+            "<results>/trajectories/block{{layer}}/step{step}.parquet", step=SHOWN
+        ),
     output:
         table="<results>/tables/block{layer}/feature_trajectory.parquet",
         record="<records>/trajectories.block{layer}.json",
@@ -23,9 +53,7 @@ rule trajectories:
         settings=settings("trajectories"),
         code=code("trajectories"),
     shell:
-        "python -m snapcoder trajectories --in dictionary {input.dictionary} --in codes {input.codes}"
-        " --in caches {input.caches} --in extensions {input.extensions}"
-        " --in extension_codes {input.extension_codes}"
+        "python -m snapcoder trajectories --in parts {input.parts}"
         " --out table {output.table}"
         " --record {output.record} --settings {params.settings:q} --code {params.code} --threads {threads}"
         " --log {log}"

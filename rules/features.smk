@@ -18,8 +18,8 @@ rule examples:
         "../envs/snapcoder.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime="1h",
+        mem_mb=1000 + round(1100 * STUDY.features.memory_gb),
+        runtime="4h",
     params:
         settings=settings("examples"),
         code=code("examples"),
@@ -48,8 +48,8 @@ rule complexity:
         "../envs/snapcoder.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime="1h",
+        mem_mb=1000 + round(1100 * STUDY.features.memory_gb),
+        runtime="4h",
     params:
         settings=settings("complexity"),
         code=code("complexity"),

@@ -4,8 +4,8 @@ rule presence:
         dictionary="<results>/crosscoder/block{layer}/dictionary.safetensors",
         codes="<results>/codes/block{layer}.h5",
         cache="<caches>/block{layer}/step{step}.h5",
-        extension=own_extension,
-        extension_codes=own_extension_codes,
+        extension=own_extension(".safetensors"),
+        extension_codes=own_extension(".codes.h5"),
     output:
         table="<results>/presence/block{layer}/step{step}.parquet",
         record="<records>/presence.block{layer}.step{step}.json",

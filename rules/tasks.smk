@@ -161,7 +161,7 @@ rule attribution:
         prompts=expand("<models>/prompts/block{{layer}}/step{step}.h5", step=BASE),
         own="<models>/prompts/block{layer}/step{step}.h5",
         dictionary="<results>/crosscoder/block{layer}/dictionary.safetensors",
-        extension=own_extension,
+        extension=own_extension(".safetensors"),
     output:
         attribution="<results>/attribution/block{layer}/step{step}.parquet",
         quality="<results>/attribution/block{layer}/step{step}.quality.parquet",

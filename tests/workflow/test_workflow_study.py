@@ -21,7 +21,7 @@ from snapcoder.tables.catalogue import TABLES
 pytestmark = pytest.mark.study
 
 AFTER_CROSSCODER = {
-    "codes", "trajectories", "rotation", "dimensionality", "timing", "presence", "feature_onsets", "attribution",
+    "codes", "snapshot_features", "trajectories", "rotation", "dimensionality", "timing", "presence", "feature_onsets", "attribution",
     "attribution_tables", "phase_metrics", "phase_segments", "formation_rows", "formation", "formation_table",
     "order_tests", "examples", "complexity", "logits", "figures", "report", "landing", "onset_distribution",
     "onset_sensitivity", "heldout_snapshots",
@@ -83,7 +83,7 @@ def test_every_table_is_declared_filled_and_valid(finished):
     names = {path.stem for path in found}
     parts = {
         "behaviour", "behaviour_draws", "presence", "formation", "formation_rows", "token_class_sums", "task_examples",
-        "extension_metrics", "sweep_metrics",
+        "extension_metrics", "sweep_metrics", "snapshot_features",
     }  # fmt: skip
     of_controls = {schema.name for schema in controls.ALL}
     assert names == set(TABLES) - parts - of_controls
@@ -119,7 +119,7 @@ def test_adding_a_snapshot_runs_its_own_jobs_and_the_aggregates_only(study):
     before = content(study)
     study.configure(snapshots={"added": [8, 24]})
     plan = study.plan()
-    for rule in ("activations", "prompts", "attribution", "extension", "presence", "formation"):
+    for rule in ("activations", "prompts", "attribution", "extension", "snapshot_features", "presence", "formation"):
         assert plan[rule] == ["layer=0, step=24", "layer=0, step=8"]
     assert plan["behaviour"] == ["step=24", "step=8"]
     untouched = {"corpus", "ngrams", "ngram_text", "pretrain", "crosscoder", "codes", "tasks", "complexity"}
@@ -127,7 +127,8 @@ def test_adding_a_snapshot_runs_its_own_jobs_and_the_aggregates_only(study):
     run(study)
     after = content(study)
     untouched = (
-        "corpus/", "snapshots/", "activations/", "crosscoder/", "codes/", "prompts/", "presence/", "tasks/", "formation/",
+        "corpus/", "snapshots/", "activations/", "crosscoder/", "codes/", "trajectories/", "prompts/", "presence/",
+        "tasks/", "formation/",
     )  # fmt: skip
     assert all(after[name] == before[name] for name in before if name.startswith(untouched))
     table = pq.read_table(study.results / "tables/block0/feature_trajectory.parquet").to_pandas()
@@ -165,7 +166,8 @@ def test_a_setting_reruns_what_it_reaches(study):
     study.configure(evolution={"alpha": 0.4})
     plan = study.plan()
     assert {"timing", "onset_distribution", "onset_sensitivity"} <= set(plan)
-    assert not {"heldout_snapshots", "crosscoder", "codes", "activations", "behaviour", "prompts"} & set(plan)
+    assert not {"heldout_snapshots", "snapshot_features", "trajectories", "complexity"} & set(plan)
+    assert not {"crosscoder", "codes", "activations", "behaviour", "prompts"} & set(plan)
 
 
 @pytest.mark.parametrize(
@@ -178,6 +180,7 @@ def test_a_setting_reruns_what_it_reaches(study):
             {"timing", "onset_sensitivity"},
             {"crosscoder", "trajectories", "rotation", "heldout_snapshots"},
         ),
+        ("evolution/firing.py", "\n_UNUSED_NUMBER = 1\n", {"snapshot_features"}, {"codes", "activations"}),
         ("crosscoder/losses.py", "\n_UNUSED_NUMBER = 1\n", {"crosscoder"}, {"activations", "behaviour", "pretrain"}),
         ("evolution/timing.py", "\n# a comment\n", set(), {"timing", "report"}),
     ],

@@ -144,12 +144,15 @@ def test_scores_equal_their_dense_definitions_however_rows_are_batched(gate: str
     assert pooled.n_rows == 90
 
 
-def test_sparse_codes_hold_what_is_on_somewhere() -> None:
+def test_sparse_codes_hold_what_is_on_somewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = torch.Generator().manual_seed(0)
     parameters = initialise(3, 6, 10, norm=0.4, threshold=0.1, generator=generator)
     parameters.decoder[1] *= 1.7
     x, threshold = torch.randn(50, 3, 6, generator=generator), torch.full((10,), 0.2)
-    code = sparse_code(parameters, threshold, x.split(20), gate="per_snapshot")
+    monkeypatch.setattr("snapcoder.crosscoder.codes.DENSE_ENTRIES", 70)  # seven rows at a time
+    blocks = list(sparse_code(parameters, threshold, x.split(20), gate="per_snapshot"))
+    assert [block.shape[0] for block in blocks] == [7, 7, 6, 7, 7, 6, 7, 3]
+    code = stack_rows(blocks, n_features=10)
     z = encode(parameters, x)
     on = (z[:, None] * parameters.norms() > threshold).any(dim=1)
     np.testing.assert_allclose(code.toarray(), torch.where(on, z, 0.0).numpy(), rtol=1e-5)

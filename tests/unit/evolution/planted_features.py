@@ -1,10 +1,13 @@
 """A planted truth: features with known onsets and turns, and the activations that they make."""
 
 import numpy as np
+import pandas as pd
 from scipy.sparse import csr_array
 
 from snapcoder.evolution.snapshot_decoders import SnapshotDecoders, merge_decoders
-from snapcoder.storage.dictionaries import Dictionary
+from snapcoder.evolution.snapshot_features import snapshot_features
+from snapcoder.evolution.trajectories import trajectories as join_parts
+from snapcoder.storage.dictionaries import Dictionary, SnapshotWeights
 
 STEPS = (0, 4, 16, 64, 256, 1024)
 ONSETS = (0, 0, 2, 3, 4, 5)  # snapshot from which feature i fires
@@ -49,3 +52,32 @@ def decoders_of(dictionary) -> SnapshotDecoders:
 
 def blocks_of(raw, size=512):
     return lambda step: (raw[STEPS.index(step)][i : i + size] for i in range(0, raw.shape[1], size))
+
+
+def weights_of(decoders: SnapshotDecoders, s: int) -> SnapshotWeights:
+    """The decoder side of one snapshot."""
+    return SnapshotWeights(
+        decoder=decoders.decoders[s],
+        threshold=decoders.threshold[s],
+        scale=decoders.scale[s],
+        center=decoders.center[s],
+        step=decoders.steps[s],
+        gate=decoders.gate,
+        layer=decoders.layer,
+        added=decoders.added[s],
+    )
+
+
+def trajectories(decoders, z, *, blocks, added_codes, rate_floor):
+    """The feature_trajectory table of codes in memory: every snapshot's part, then their join."""
+    parts = [
+        snapshot_features(
+            weights_of(decoders, s),
+            codes=lambda: iter([z]),
+            activations=lambda step=step: blocks(step),
+            own_codes=[added_codes[step]()] if decoders.added[s] else None,
+            passes=[slice(0, decoders.n_features)],
+        )
+        for s, step in enumerate(decoders.steps)
+    ]
+    return pd.concat(join_parts(parts, rate_floor=rate_floor), ignore_index=True)

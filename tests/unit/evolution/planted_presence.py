@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from planted_features import trajectories
 from scipy.sparse import csr_array
 
 from snapcoder.evolution.feature_onsets import feature_onsets
@@ -22,7 +23,6 @@ from snapcoder.evolution.presence import Block, Side, measure_presence
 from snapcoder.evolution.rotation import rotation
 from snapcoder.evolution.snapshot_decoders import alive_matrix, merge_decoders
 from snapcoder.evolution.timing import timing
-from snapcoder.evolution.trajectories import trajectories
 from snapcoder.storage.dictionaries import Dictionary
 from snapcoder.study.analysis import EvolutionSettings
 from snapcoder.study.presence import PresenceSettings

@@ -4,7 +4,7 @@ import pytest
 from planted_presence import KINDS, STEPS, measure, onset_tables, plant, renumbered, side_of
 
 from snapcoder.evolution.presence import Block, measure_presence
-from snapcoder.evolution.regression import CodeMoments, code_covariance, regression_r2
+from snapcoder.evolution.regression import CodeCovariance, CodeMoments, regression_r2
 from snapcoder.storage.tables import TableSchema
 from snapcoder.study.presence import PresenceSettings
 from snapcoder.tables.presence import FEATURE_ONSETS, FEATURE_PRESENCE, PRESENCE
@@ -109,9 +109,12 @@ def test_renumbering_the_features_renumbers_the_results():
 
 
 def test_the_regression_is_that_of_the_trajectory_table(world):
-    moments = CodeMoments(world.z)
-    covariance, variance = code_covariance(moments, [world.raw[6]], center=np.zeros(56), scale=1.0)
-    expected = regression_r2(covariance, moments, variance) + 1 / (world.z.shape[0] - 1)
+    n_rows, n_features = world.z.shape
+    moments, sums = CodeMoments(n_features), CodeCovariance(slice(0, n_features), center=np.zeros(56), scale=1.0)
+    moments.add(world.z)
+    sums.add(world.z, world.raw[6])
+    found = sums.finish(moments.mean)
+    expected = regression_r2(found, moments.variance, sums.total_variance, n_rows=n_rows) + 1 / (n_rows - 1)
     found = measure(world, 6)
     np.testing.assert_allclose(found["regress_r2"], expected, rtol=1e-4)
     np.testing.assert_allclose(found["regress_excess"], found["regress_r2"] - found["regress_null"])

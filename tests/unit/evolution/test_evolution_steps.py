@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from planted_features import ONSETS, STEPS, planted
+from scipy.sparse import csr_array
 
 from snapcoder.job import Job
 from snapcoder.phases.predictions import UNITS
@@ -18,6 +19,7 @@ from snapcoder.steps.phase_metrics import phase_metrics
 from snapcoder.steps.phase_segments import phase_segments
 from snapcoder.steps.presence import presence
 from snapcoder.steps.rotation import rotation
+from snapcoder.steps.snapshot_features import snapshot_features
 from snapcoder.steps.timing import timing
 from snapcoder.steps.trajectories import trajectories
 from snapcoder.storage.activations import CacheError, RowTable, read_cache, read_header, read_rows, write_cache
@@ -68,8 +70,12 @@ def run_evolution(folder, out, caches):
     }
     dictionary, table = folder / "dictionary.safetensors", out / "feature_trajectory.parquet"
     shared = {"dictionary": dictionary, "trajectory": table, "caches": caches}
-    inputs = {"dictionary": dictionary, "codes": folder / "codes.h5", "caches": caches}
-    trajectories(job("trajectories", inputs, {"table": table}, **options))
+    parts = []
+    for cache in caches:
+        parts.append(out / f"parts/{cache.stem}.parquet")
+        inputs = {"dictionary": dictionary, "codes": folder / "codes.h5", "cache": cache}
+        snapshot_features(job("snapshot_features", inputs, {"table": parts[-1]}, **options))
+    trajectories(job("trajectories", {"parts": tuple(parts)}, {"table": table}, **options))
     turns = {
         "rotation": out / "direction_rotation.parquet",
         "summary": out / "rotation_summary.parquet",
@@ -196,10 +202,76 @@ def test_caches_of_other_tokens_are_refused(tmp_path):
         run_evolution(tmp_path, tmp_path / "tables", caches)
 
 
-def test_a_missing_cache_is_named(study, tmp_path):
+def test_a_cache_that_the_dictionary_does_not_hold_is_named(study, tmp_path):
+    folder, _ = study
+    other = tmp_path / "step8.h5"
+    raw = planted(n_rows=1000)[2][0]
+    write_cache(
+        other, [raw], rows=row_table(1000), step=8, layer=2, site="blocks.2.resid_post", d_model=raw.shape[1],
+        dtype="float32", provenance={},
+    )  # fmt: skip
+    with pytest.raises(ValueError, match=r"holds no snapshot 8, only \[0, 4, 16, 64, 256, 1024\]"):
+        run_evolution(folder, tmp_path / "tables", (other,))
+
+
+def added_snapshot(folder, study, **changes):
+    """Files of an added snapshot at step 8 that shows what the base shows at step 16, at half the code."""
+    dictionary, z, raw = planted(n_rows=1000)
+    values = {
+        "decoder": dictionary.decoder[2],
+        "decoder_bias": dictionary.decoder_bias[2],
+        "scale": float(dictionary.scale[2]),
+        "center": dictionary.center[2],
+        "encoder": dictionary.encoder[2],
+        "encoder_bias": dictionary.encoder_bias,
+        "threshold": dictionary.threshold,
+        "step": 8,
+        "level": "adapted",
+        "layer": 2,
+    }
+    write_extension(folder / "step8.safetensors", Extension(**{**values, **changes}), {})
+    write_codes(folder / "step8.codes.h5", Codes(csr_array(z * np.float32(0.5)), row_table(1000)), {})
+    write_cache(
+        folder / "step8.h5", [raw[2]], rows=row_table(1000), step=8, layer=2, site="blocks.2.resid_post",
+        d_model=raw.shape[2], dtype="float32", provenance={},
+    )  # fmt: skip
+    inputs = {
+        "dictionary": study / "dictionary.safetensors",
+        "codes": study / "codes.h5",
+        "cache": folder / "step8.h5",
+        "extension": folder / "step8.safetensors",
+        "extension_codes": folder / "step8.codes.h5",
+    }
+    return job("snapshot_features", inputs, {"table": folder / "step8.parquet"}, evolution={}, layer=2)
+
+
+def test_an_added_snapshot_fires_by_its_own_code_and_regresses_on_the_shared_one(study, tmp_path):
+    folder, _ = study
+    snapshot_features(added_snapshot(tmp_path, folder))
+    own = read_table(tmp_path / "step8.parquet")
+    base = read_table(folder / "tables/parts/step16.parquet")
+    assert own["added"].all()
+    assert not base["added"].any()
+    assert (own["step"] == 8).all()
+    fires = base["rate"] > 0
+    np.testing.assert_allclose(own["max_f"][fires], base["max_f"][fires] / 2)
+    same = ["norm", "norm_raw", "regress_r2", "cos_regression", "dimensionality"]
+    pd.testing.assert_frame_equal(own[same], base[same])
+
+
+def test_an_extension_of_another_dictionary_is_refused(study, tmp_path):
+    folder, _ = study
+    with pytest.raises(ValueError, match="fit it again on this dictionary"):
+        snapshot_features(added_snapshot(tmp_path, folder, layer=1))
+
+
+def test_too_little_memory_is_refused_before_anything_is_read(study, tmp_path):
     folder, caches = study
-    with pytest.raises(ValueError, match=r"no activation cache of snapshots \[4\]"):
-        run_evolution(folder, tmp_path / "tables", caches[:1] + caches[2:])
+    inputs = {"dictionary": folder / "dictionary.safetensors", "codes": folder / "codes.h5", "cache": caches[0]}
+    outputs = {"table": tmp_path / "t.parquet"}
+    with pytest.raises(ValueError, match=r"evolution.memory_gb: 0 is too little .*; set it to 0\.\d+ or more"):
+        snapshot_features(job("snapshot_features", inputs, outputs, evolution={"memory_gb": 0}, layer=2))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_added_snapshot_is_measured_with_its_own_decoder_and_code(study, tmp_path):

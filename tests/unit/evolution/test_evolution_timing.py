@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from planted_features import ONSETS, STEPS, TURNS, blocks_of, decoders_of, planted
+from planted_features import ONSETS, STEPS, TURNS, blocks_of, decoders_of, planted, trajectories
 
 from snapcoder.evolution.rotation import rotation
 from snapcoder.evolution.snapshot_decoders import alive_matrix
@@ -19,7 +19,6 @@ from snapcoder.evolution.timing import (
     stabilised,
     timing,
 )
-from snapcoder.evolution.trajectories import trajectories
 from snapcoder.study.analysis import EvolutionSettings
 from snapcoder.tables import evolution as tables
 

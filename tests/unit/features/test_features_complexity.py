@@ -1,9 +1,13 @@
 """Planted detectors of every type are recognised by the rules."""
 
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.sparse import csr_array
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.sparse import csc_array, csr_array
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from snapcoder.features.complexity import (
@@ -62,7 +66,7 @@ def planted(n_sequences=250, seed=0):
 def measured():
     table, rows, z = planted()
     texts = [f"t{index}" for index in range(VOCAB)]
-    frame = complexity_table(z, rows, table, texts, layer=1)
+    frame = complexity_table([(0, z.tocsc())], rows, table, texts, layer=1)
     return frame.assign(planted=[PLANTED[feature] for feature in frame["feature"]]).set_index("planted")
 
 
@@ -110,10 +114,21 @@ def test_relabelling_features_leaves_their_scores_unchanged(measured):
     table, rows, z = planted()
     order = np.random.default_rng(0).permutation(z.shape[1])
     texts = [f"t{index}" for index in range(VOCAB)]
-    frame = complexity_table(csr_array(z.toarray()[:, order]), rows, table, texts, layer=1)
+    frame = complexity_table([(0, csc_array(z.toarray()[:, order]))], rows, table, texts, layer=1)
     frame = frame.assign(planted=[PLANTED[order[feature]] for feature in frame["feature"]]).set_index("planted")
     again = frame.drop(columns="feature").loc[measured.index]
     pd.testing.assert_frame_equal(again, measured.drop(columns="feature"))
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.sets(st.integers(1, len(PLANTED) - 1)))
+def test_chunks_of_features_of_any_size_give_the_same_table(cuts):
+    table, rows, z = planted(n_sequences=20)
+    texts = [f"t{index}" for index in range(VOCAB)]
+    edges = [0, *sorted(cuts), len(PLANTED)]
+    chunks = [(first, z.tocsc()[:, first:last]) for first, last in pairwise(edges)]
+    whole = complexity_table([(0, z.tocsc())], rows, table, texts, layer=1)
+    pd.testing.assert_frame_equal(complexity_table(chunks, rows, table, texts, layer=1), whole)
 
 
 def test_the_previous_token_is_the_one_before_in_the_sequence():
@@ -163,7 +178,9 @@ def test_the_step_writes_a_valid_table_and_the_same_bytes_each_time(tmp_path):
         "tokenizer": (tmp_path / "tokenizer.json",),
     }
     for name in ("one", "two"):
-        complexity(Job("complexity", inputs, {"table": (tmp_path / f"{name}.parquet",)}, {"layer": 3}, 1, {}))
+        complexity(
+            Job("complexity", inputs, {"table": (tmp_path / f"{name}.parquet",)}, {"features": {}, "layer": 3}, 1, {})
+        )
     frame = read_table(tmp_path / "one.parquet")
     assert frame["feature"].tolist() == list(range(8))
     assert frame.loc[0, "top_token"] == "e"

@@ -1,18 +1,21 @@
 """Examples against a plain loop over dense activations."""
 
+from itertools import pairwise
+
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csc_array, csr_array
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from snapcoder.features.examples import choose_examples, feature_examples, values_at
+from snapcoder.features.examples import Source, choose_examples, feature_examples, values_at
 from snapcoder.job import Job
 from snapcoder.steps.examples import examples
 from snapcoder.storage.activations import RowTable
 from snapcoder.storage.codes import Codes, write_codes
-from snapcoder.storage.dictionaries import Dictionary, Extension, write_dictionary, write_extension
+from snapcoder.storage.dictionaries import Dictionary, Extension, Gates, write_dictionary, write_extension
 from snapcoder.storage.tables import read_table
 from snapcoder.storage.tokens import TokenTable, write_tokens
 
@@ -64,26 +67,28 @@ def dictionary(n_features, gate="per_snapshot", d=3):
     )
 
 
-def table_of(z, *, gate="per_snapshot", added=(), top=4, quantiles=2, context=3):
+def gates(n_features, gate="per_snapshot"):
+    stored = dictionary(n_features, gate)
+    return Gates(stored.decoder_norms(), stored.threshold, stored.steps, stored.gate)
+
+
+def table_of(z, *, gate="per_snapshot", added=(), top=4, quantiles=2, context=3, cuts=()):
     tokens = token_table()
     rows = row_table(tokens)
     texts = [f"t{index}" for index in range(VOCAB)]
-    return (
-        feature_examples(
-            csc_array(z),
-            rows,
-            tokens,
-            dictionary(z.shape[1], gate),
-            texts,
-            added=added,
-            layer=2,
-            top=top,
-            quantiles=quantiles,
-            context=context,
-        ),
-        rows,
-        tokens,
+    readers = [(step, csc_array(own).__getitem__) for step, own in added]
+    source = Source(
+        rows=rows,
+        tokens=tokens,
+        texts=texts,
+        gates=gates(z.shape[1], gate),
+        added=[(step, lambda features, read=read: read((slice(None), features))) for step, read in readers],
+        layer=2,
     )
+    edges = [0, *sorted(cuts), z.shape[1]]
+    chunks = [(first, csc_array(z[:, first:last])) for first, last in pairwise(edges)]
+    frames = feature_examples(chunks, source, top=top, quantiles=quantiles, context=context)
+    return pd.concat(frames, ignore_index=True), rows, tokens
 
 
 @settings(max_examples=40, deadline=None)
@@ -144,7 +149,7 @@ def test_the_code_by_snapshot_follows_the_gate_and_the_order_of_steps():
     tokens = token_table()
     z = dense_code(len(row_table(tokens)), 5)
     own = dense_code(len(z), 5, seed=9)
-    table, rows, _ = table_of(z, added=[(16, csc_array(own))])
+    table, rows, _ = table_of(z, added=[(16, own)])
     norms = dictionary(5).decoder_norms()
     row_of = {(int(s), int(p)): row for row, (s, p) in enumerate(zip(rows.sequence, rows.position, strict=True))}
     seen = set()
@@ -154,6 +159,15 @@ def test_the_code_by_snapshot_follows_the_gate_and_the_order_of_steps():
         assert example.act_by_snapshot.tolist() == [*base[:2], own[row, example.feature], base[2]]
         seen |= {value > 0 for value in base}
     assert seen == {True, False}
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.sets(st.integers(1, 4)))
+def test_chunks_of_features_of_any_size_give_the_same_examples(cuts):
+    z = dense_code(len(row_table(token_table())), 5)
+    own = [(16, dense_code(len(z), 5, seed=9))]
+    whole, parts = table_of(z, added=own)[0], table_of(z, added=own, cuts=cuts)[0]
+    pd.testing.assert_frame_equal(parts, whole)
 
 
 def test_a_shared_gate_shows_the_same_code_at_every_base_snapshot():

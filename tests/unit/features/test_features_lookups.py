@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
-from snapcoder.features.lookups import SHRINKAGE, document_folds, group_sums, lookup_r2
+from snapcoder.features.lookups import SHRINKAGE, Lookup, document_folds, group_sums, lookup_r2
 
 
 def dense_r2(z, key, fold, coarse=None):
@@ -40,7 +40,7 @@ def test_r2_agrees_with_predicting_every_row(seed, n_keys, with_coarse):
     if len(set(fold)) < 2:
         return
     coarse = key // n_keys if with_coarse else None
-    got = lookup_r2(csr_array(z), key, fold, coarse=coarse)
+    got = lookup_r2(csr_array(z), Lookup.of(key, fold, coarse=coarse))
     np.testing.assert_allclose(got, dense_r2(z, key, fold, coarse), atol=1e-9)
 
 
@@ -48,7 +48,7 @@ def test_a_feature_that_is_a_function_of_the_key_has_r2_of_one():
     rng = np.random.default_rng(0)
     key = rng.integers(0, 5, 400)
     z = csr_array(np.array([0.0, 0, 2, 1, 0])[key][:, None])
-    assert lookup_r2(z, key, document_folds(np.arange(400) // 10))[0] == pytest.approx(1, abs=1e-12)
+    assert lookup_r2(z, Lookup.of(key, document_folds(np.arange(400) // 10)))[0] == pytest.approx(1, abs=1e-12)
 
 
 def test_noise_is_not_explained_by_a_key_with_many_values():
@@ -56,15 +56,15 @@ def test_noise_is_not_explained_by_a_key_with_many_values():
     z = csr_array((rng.random((4000, 1)) < 0.1).astype(float))
     key = rng.integers(0, 1000, 4000)
     fold = document_folds(np.arange(4000) // 20)
-    assert lookup_r2(z, key, fold)[0] < 0.02  # in sample it would be about 0.25
-    assert lookup_r2(z, key, fold, coarse=key // 100)[0] < 0.02
+    assert lookup_r2(z, Lookup.of(key, fold))[0] < 0.02  # in sample it would be about 0.25
+    assert lookup_r2(z, Lookup.of(key, fold, coarse=key // 100))[0] < 0.02
 
 
 def test_constant_features_and_a_single_document_are_undefined():
     z = csr_array(np.stack([np.ones(10), np.zeros(10), np.arange(10.0)], axis=1))
     key = np.arange(10) % 2
-    assert np.isnan(lookup_r2(z, key, document_folds(np.arange(10) // 2))).tolist() == [True, True, False]
-    assert np.isnan(lookup_r2(z, key, document_folds(np.zeros(10)))).all()
+    assert np.isnan(lookup_r2(z, Lookup.of(key, document_folds(np.arange(10) // 2)))).tolist() == [True, True, False]
+    assert np.isnan(lookup_r2(z, Lookup.of(key, document_folds(np.zeros(10))))).all()
 
 
 def test_folds_split_documents_and_nothing_else():

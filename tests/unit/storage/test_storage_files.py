@@ -1,9 +1,6 @@
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy.sparse import random_array
 
 from snapcoder.storage.activations import (
     BLOCK_ROWS,
@@ -16,12 +13,14 @@ from snapcoder.storage.activations import (
     write_cache,
 )
 from snapcoder.storage.atomic import atomic_path
-from snapcoder.storage.codes import Codes, read_codes, write_codes
 from snapcoder.storage.dictionaries import (
     Dictionary,
     Extension,
+    read_added_snapshot,
     read_dictionary,
     read_extension,
+    read_gates,
+    read_snapshot,
     write_dictionary,
     write_extension,
 )
@@ -168,32 +167,48 @@ def test_an_extension_comes_back(tmp_path):
     assert np.array_equal(back.encoder, extension.encoder)
 
 
-@settings(max_examples=20, deadline=None)
-@given(n=st.integers(1, 40), density=st.floats(0, 0.5), seed=st.integers(0, 99))
-def test_codes_come_back_exactly(tmp_path_factory, n, density, seed):
-    path = tmp_path_factory.mktemp("codes") / "codes.h5"
-    z = random_array((n, 7), density=density, format="csr", rng=np.random.default_rng(seed)).astype(np.float32)
-    write_codes(path, Codes(z=z, rows=rows(n)), {})
-    assert np.array_equal(read_codes(path).z.toarray(), z.toarray())
-
-
-def test_edited_codes_and_tokens_are_found(tmp_path):
-    z = random_array((20, 7), density=0.3, format="csr", rng=np.random.default_rng(0)).astype(np.float32)
-    write_codes(tmp_path / "codes.h5", Codes(z=z, rows=rows(20)), {})
+def test_edited_tokens_are_found(tmp_path):
     table = TokenTable(
         np.zeros((3, 8), np.uint16), np.zeros((3, 8), np.int32), np.zeros(3, np.uint8), vocab_size=9, end_of_text=0,
         tokenizer_sha256="x",
     )  # fmt: skip
     write_tokens(tmp_path / "tokens.h5", table, {})
     assert read_tokens(tmp_path / "tokens.h5").sha256 == table.sha256
-    with h5py.File(tmp_path / "codes.h5", "r+") as file:
-        file["z"][0] += 1
     with h5py.File(tmp_path / "tokens.h5", "r+") as file:
         file["tokens"][1, 1] = 5
-    with pytest.raises(ValueError, match="codes are not those"):
-        read_codes(tmp_path / "codes.h5")
     with pytest.raises(ValueError, match="tokens are not those"):
         read_tokens(tmp_path / "tokens.h5")
+
+
+def test_one_snapshot_and_the_gates_are_read_without_the_rest(tmp_path):
+    whole = dictionary()
+    write_dictionary(tmp_path / "d.safetensors", whole, {})
+    for s, step in enumerate(whole.steps):
+        part = read_snapshot(tmp_path / "d.safetensors", step)
+        np.testing.assert_array_equal(part.decoder, whole.decoder[s])
+        np.testing.assert_array_equal(part.norms(), np.linalg.norm(whole.decoder[s], axis=1))
+        np.testing.assert_array_equal(part.center, whole.center[s])
+        assert (part.scale, part.step, part.gate, part.layer, part.added) == (1.0, step, "per_snapshot", 2, False)
+    gates = read_gates(tmp_path / "d.safetensors")
+    np.testing.assert_allclose(gates.norms, whole.decoder_norms(), rtol=1e-6)
+    np.testing.assert_array_equal(gates.threshold, whole.threshold)
+    assert (gates.steps, gates.gate) == (whole.steps, "per_snapshot")
+    with pytest.raises(ValueError, match=r"holds no snapshot 9, only \[0, 8, 64\]"):
+        read_snapshot(tmp_path / "d.safetensors", 9)
+
+
+def test_an_added_snapshot_takes_its_gate_from_the_dictionary_that_it_extends(tmp_path):
+    d = dictionary()
+    write_dictionary(tmp_path / "d.safetensors", d, {})
+    parts = (d.decoder[0], d.decoder_bias[0], 2.5, d.center[0], d.encoder[0], d.encoder_bias, 3 * d.threshold, 12)
+    write_extension(tmp_path / "e.safetensors", Extension(*parts, "adapted", 2), {})
+    added = read_added_snapshot(tmp_path / "e.safetensors", tmp_path / "d.safetensors")
+    assert (added.scale, added.step, added.gate, added.added) == (2.5, 12, "per_snapshot", True)
+    np.testing.assert_array_equal(added.threshold, 3 * d.threshold)
+    narrow = (d.decoder[0, :4], *parts[1:])
+    write_extension(tmp_path / "f.safetensors", Extension(*narrow, "adapted", 2), {})
+    with pytest.raises(ValueError, match=r"f.safetensors: .*fit it again on this dictionary"):
+        read_added_snapshot(tmp_path / "f.safetensors", tmp_path / "d.safetensors")
 
 
 def test_json_carries_provenance_and_refuses_nonsense(tmp_path):

@@ -92,3 +92,9 @@ def test_parts_out_of_order_or_twice_the_same_are_not_written(tmp_path, second):
 def test_only_the_rows_asked_for_are_read(tmp_path):
     write_table(tmp_path / "toy.parquet", frame(), SCHEMA, {})
     assert list(read_table(tmp_path / "toy.parquet", ["size"], where=[("kind", "in", ("a",))])["size"]) == [1.0]
+
+
+def test_no_parts_are_an_empty_table(tmp_path):
+    write_table_parts(tmp_path / "toy.parquet", [], SCHEMA, {})
+    assert list(read_table(tmp_path / "toy.parquet").columns) == ["name", "size", "kind", "path"]
+    assert len(read_table(tmp_path / "toy.parquet")) == 0

@@ -1,6 +1,6 @@
 """The sparse code of all rows: every pre-activation that is on at some snapshot, in one list."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -10,15 +10,22 @@ from torch import Tensor
 from snapcoder.crosscoder.gates import gate_norms, is_on
 from snapcoder.crosscoder.model import Parameters, encode
 
+DENSE_ENTRIES = 1 << 26  # of [row, feature] that are encoded at a time; 256 MB in float32
 
-def sparse_code(parameters: Parameters, threshold: Tensor, blocks: Iterable[Tensor], *, gate: str) -> csr_array:
-    """Return z [row, feature] where it is on at some snapshot, for blocks of normalised x [token, snapshot, model].
 
-    Gates are nested by norm, so an entry is on somewhere when it is on under the largest gate norm.
+def sparse_code(
+    parameters: Parameters, threshold: Tensor, blocks: Iterable[Tensor], *, gate: str
+) -> Iterator[csr_array]:
+    """Yield z [row, feature] where it is on at some snapshot, for blocks of normalised x [token, snapshot, model].
+
+    Gates are nested by norm, so an entry is on somewhere when it is on under the largest gate norm. Memory: the
+    parameters, one block, and `DENSE_ENTRIES` dense entries.
     """
     largest = gate_norms(parameters.norms(), gate=gate).amax(dim=0)  # [feature]
-    parts = [entries_above(encode(parameters, x), largest, threshold) for x in blocks]
-    return stack_rows(parts, n_features=parameters.n_features)
+    rows = max(1, DENSE_ENTRIES // parameters.n_features)
+    for block in blocks:
+        for x in block.split(rows):
+            yield entries_above(encode(parameters, x), largest, threshold)
 
 
 def entries_above(z: Tensor, norm: Tensor, threshold: Tensor) -> csr_array:

@@ -1,15 +1,9 @@
-"""How often and how strongly features fire, for any norm and threshold, from one sort of the sparse code.
-
-Gates are nested: raising a feature's norm only adds rows. So with each feature's codes sorted once, the rows on which
-it fires at a snapshot are the first so-many of its list, and sums over them are differences of running sums.
-"""
+"""How often and how strongly features fire at a snapshot, summed block by block over the sparse code."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.sparse import csr_array
-
-_ALL_BITS = 0xFFFFFFFF
 
 
 @dataclass(frozen=True)
@@ -26,49 +20,42 @@ class Firing:
     max_f: np.ndarray
 
 
-class SortedCodes:
-    """The positive entries of a sparse code [row, feature], sorted in descending order within each feature."""
+class FiringSums:
+    """Counts and sums over the blocks that have gone by, for one snapshot's norms and thresholds, both [feature].
 
-    def __init__(self, z: csr_array) -> None:
-        self.n_rows, self.n_features = z.shape
-        keep = z.data > 0
-        # Bit patterns of positive floats are ordered like the floats, so one integer sort orders by feature and value.
-        bits = np.ascontiguousarray(z.data[keep], dtype=np.float32).view(np.uint32)
-        key = (z.indices[keep].astype(np.int64) << 32) | (_ALL_BITS - bits.astype(np.int64))
-        key.sort()
-        self._value = (_ALL_BITS - (key & _ALL_BITS)).astype(np.uint32).view(np.float32)  # [entry]
-        self._start = np.searchsorted(key, np.arange(self.n_features + 1, dtype=np.int64) << 32)  # [feature + 1]
-        self._sum = np.concatenate([[0.0], np.cumsum(self._value, dtype=np.float64)])
-        self._square = np.concatenate([[0.0], np.cumsum(self._value.astype(np.float64) ** 2)])
+    A feature fires where z·norm > threshold, z > 0. Its gated code is z where it fires; with a shared gate, z wherever
+    the code holds an entry. Memory: [feature] arrays and one block.
+    """
 
-    def n_firing(self, norm: np.ndarray, threshold: np.ndarray) -> np.ndarray:
-        """Count for each feature the entries with z·norm > threshold, by bisection over all features at once."""
-        low, high = self._start[:-1].copy(), self._start[1:].copy()
-        while (open_ := low < high).any():
-            middle = (low + high) // 2
-            fires = np.zeros(self.n_features, dtype=bool)
-            fires[open_] = self._value[middle[open_]] * norm[open_] > threshold[open_]
-            low = np.where(open_ & fires, middle + 1, low)
-            high = np.where(open_ & ~fires, middle, high)
-        return low - self._start[:-1]
+    def __init__(self, norm: np.ndarray, threshold: np.ndarray, *, shared_gate: bool) -> None:
+        self._norm, self._threshold, self._shared_gate = norm, threshold, shared_gate
+        self.n_rows = 0
+        self.fires = np.zeros(len(norm), dtype=np.int64)
+        self._active, self._square = np.zeros(len(norm)), np.zeros(len(norm))
+        self._largest = np.zeros(len(norm), dtype=np.float32)
 
-    def measure(self, norm: np.ndarray, threshold: np.ndarray, *, shared_gate: bool) -> Firing:
-        """Measure firing at a snapshot with these norms and thresholds, both [feature].
+    def add(self, z: csr_array) -> None:
+        """Add one block [row, feature]."""
+        feature = z.indices.astype(np.intp)  # once, not at every sum
+        fires = (z.data * self._norm[feature] > self._threshold[feature]) & (z.data > 0)
+        gated = (z.data > 0) if self._shared_gate else fires
+        code = np.where(gated, z.data, np.float32(0))
+        self.n_rows += z.shape[0]
+        self.fires += self._sums(feature, fires).astype(np.int64)
+        self._square += self._sums(feature, code.astype(np.float64) ** 2)
+        self._active += self._sums(feature, np.where(fires, z.data, 0) if self._shared_gate else code)
+        np.maximum.at(self._largest, feature, code)
 
-        A feature fires where z·norm > threshold. Its gated code is z where it fires; with a shared gate, z wherever
-        the code holds an entry.
-        """
-        fires = self.n_firing(norm, threshold)
-        entries = self._start[1:] - self._start[:-1]
-        gated = entries if shared_gate else fires
-        first, last = self._start[:-1], self._start[:-1] + gated
-        square = self._square[last] - self._square[first]
-        active = self._sum[first + fires] - self._sum[first]
-        largest = np.full(self.n_features, np.nan)
-        largest[gated > 0] = self._value[first[gated > 0]]
+    def _sums(self, feature: np.ndarray, values: np.ndarray) -> np.ndarray:
+        return np.bincount(feature, values, minlength=len(self._norm))
+
+    def result(self) -> Firing:
+        """Return what the blocks add up to."""
+        undefined = np.full(len(self._norm), np.nan)
+        n_rows = max(self.n_rows, 1)
         return Firing(
-            rate=fires / self.n_rows,
-            rms_f=np.sqrt(square / self.n_rows),
-            mean_active=np.divide(active, fires, out=np.full(self.n_features, np.nan), where=fires > 0),
-            max_f=largest,
+            rate=self.fires / n_rows,
+            rms_f=np.sqrt(self._square / n_rows),
+            mean_active=np.divide(self._active, self.fires, out=undefined, where=self.fires > 0),
+            max_f=np.where(self._largest > 0, self._largest, np.nan),
         )

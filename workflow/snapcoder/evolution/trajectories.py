@@ -1,82 +1,36 @@
-"""What each feature is at each snapshot: norm, firing, contribution, and evidence that does not use the norm."""
+"""Features over all shown snapshots: the parts of single snapshots side by side, and shares of their maxima."""
 
-import logging
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import csr_array
 
-from snapcoder.evolution.capacity import feature_dimensionality
-from snapcoder.evolution.firing import Firing, SortedCodes
-from snapcoder.evolution.regression import CodeMoments, code_covariance, regression_r2
-from snapcoder.evolution.snapshot_decoders import SnapshotDecoders
-
-logger = logging.getLogger(__name__)
-
-Blocks = Callable[[int], Iterable[np.ndarray]]
+CHUNK_FEATURES = 4096
 
 
-def trajectories(
-    decoders: SnapshotDecoders,
-    z: csr_array,
-    *,
-    blocks: Blocks,
-    added_codes: Mapping[int, Callable[[], csr_array]],
-    rate_floor: float,
-) -> pd.DataFrame:
-    """Return the feature_trajectory table, one row per feature × snapshot.
+def trajectories(parts: Sequence[pd.DataFrame], *, rate_floor: float) -> Iterator[pd.DataFrame]:
+    """Yield the feature_trajectory table, rows by feature and step, `CHUNK_FEATURES` features at a time.
 
-    z [row, feature]: shared code of all cached rows; blocks(step): that snapshot's raw activations, float32 [n, model]
-    in row order; added_codes[step]: reads the gated code of an added snapshot. Memory: one snapshot at a time.
+    parts: the snapshot_features tables of all shown snapshots, each sorted by feature. Memory: the parts, and one
+    chunk. Raises ValueError when two parts are of the same snapshot or of different dictionaries.
     """
-    moments, sorted_z = CodeMoments(z), SortedCodes(z)
-    norms = decoders.norms()
-    parts, started = [], time.monotonic()
-    for s, step in enumerate(decoders.steps):
-        codes = SortedCodes(added_codes[step]()) if decoders.added[s] else sorted_z
-        firing = codes.measure(norms[s], decoders.threshold[s], shared_gate=decoders.gate == "shared")
-        covariance, variance = code_covariance(
-            moments, blocks(step), center=decoders.center[s], scale=float(decoders.scale[s])
-        )
-        part = _snapshot(decoders, s, norms[s], firing, rate_floor)
-        part["regress_r2"] = regression_r2(covariance, moments, variance)
-        part["cos_regression"] = _cosine(decoders.decoders[s], covariance)
-        parts.append(part)
-        elapsed = time.monotonic() - started
-        logger.info(
-            "trajectories: %d/%d snapshots, %.0f s left", s + 1, len(norms), elapsed / (s + 1) * (len(norms) - s - 1)
-        )
-    frame = pd.concat(parts, ignore_index=True).sort_values(["feature", "step"], ignore_index=True)
-    return _relative(frame, len(norms))
+    ordered = sorted(parts, key=_step)
+    steps = [_step(part) for part in ordered]
+    if len(set(steps)) < len(steps):
+        raise ValueError(f"the snapshots {steps} hold a step twice; remove it from snapshots.added")
+    n_features = len(ordered[0])
+    for step, part in zip(steps, ordered, strict=True):
+        if len(part) != n_features:
+            raise ValueError(f"snapshot {step} has {len(part)} features, snapshot {steps[0]} has {n_features}")
+    for start in range(0, n_features, CHUNK_FEATURES):
+        chunk = [part.iloc[start : start + CHUNK_FEATURES].assign(snapshot=s) for s, part in enumerate(ordered)]
+        frame = pd.concat(chunk, ignore_index=True).sort_values(["feature", "step"], ignore_index=True)
+        frame["alive"] = (frame["rate"] >= rate_floor) & (frame["rate"] > 0)
+        yield _relative(frame, len(ordered))
 
 
-def _snapshot(decoders: SnapshotDecoders, s: int, norm: np.ndarray, firing: Firing, rate_floor: float) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "layer": decoders.layer,
-            "feature": np.arange(decoders.n_features),
-            "snapshot": s,
-            "step": decoders.steps[s],
-            "added": decoders.added[s],
-            "norm": norm,
-            "norm_raw": norm / decoders.scale[s],
-            "alive": (firing.rate >= rate_floor) & (firing.rate > 0),
-            "rate": firing.rate,
-            "rms_f": firing.rms_f,
-            "mean_active": firing.mean_active,
-            "max_f": firing.max_f,
-            "contribution": norm * firing.rms_f,
-            "dimensionality": feature_dimensionality(decoders.decoders[s]),
-        }
-    )
-
-
-def _cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Cosine of the rows of a and b, [feature]; NaN where either is zero."""
-    length = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    return np.divide(np.einsum("fd,fd->f", a, b), length, out=np.full(len(a), np.nan), where=length > 0)
+def _step(part: pd.DataFrame) -> int:
+    return int(part["step"].iloc[0])
 
 
 def _relative(frame: pd.DataFrame, n_snapshots: int) -> pd.DataFrame:

@@ -1,12 +1,13 @@
 """What kind of detector a feature is, and how much context it needs, by rules alone (no language model judges)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import csr_array
+from scipy.sparse import csc_array, csr_array
 
-from snapcoder.features.lookups import document_folds, group_sums, lookup_r2
+from snapcoder.features.lookups import Lookup, document_folds, group_sums, lookup_r2
 from snapcoder.storage.activations import RowTable
 from snapcoder.storage.tokens import TokenTable
 
@@ -18,38 +19,85 @@ ONE_TOKEN = 0.8  # share of activation on one token that makes a feature "one to
 SOME = 0.2  # best lookup below this: wide context
 FEW = 20  # rows; features that fire on fewer are left unclear
 
+BYTES_PER_ROW = 130  # row table, tokens, and the keys of all lookups while they are made
+BYTES_PER_ENTRY = 64  # of a chunk of codes, with all sums by key that are made of it
+
 
 def complexity_table(
-    z: csr_array, rows: RowTable, tokens: TokenTable, texts: Sequence[str], *, layer: int
+    chunks: Iterable[tuple[int, csc_array]],
+    rows: RowTable,
+    tokens: TokenTable,
+    texts: Sequence[str],
+    *,
+    layer: int,
 ) -> pd.DataFrame:
     """Return the rows of the table `complexity`, one per feature that fires.
 
-    z [row, feature]: shared code; texts: text of each token id.
+    chunks: the first feature of each chunk of neighbours, and their shared code [row, feature of the chunk]; texts:
+    text of each token id. Memory: one chunk at a time (`BYTES_PER_ENTRY`), and `BYTES_PER_ROW`.
     """
-    z = csr_array((z.data.astype(np.float64), z.indices, z.indptr), shape=z.shape)
-    prev = previous_tokens(rows, tokens)
-    bigram = prev.astype(np.int64) * tokens.vocab_size + rows.token
-    fold = document_folds(rows.doc)
-    by_token = group_sums(z, rows.token.astype(np.int64), tokens.vocab_size)
-    entropy, top_token, top_share = token_concentration(by_token)
-    columns = {
-        "n_active": np.bincount(z.indices, minlength=z.shape[1]),
-        "token_entropy": entropy,
-        "top_token": np.array(texts, dtype=object)[top_token],
-        "top_token_share": top_share,
-        "token_r2": lookup_r2(z, rows.token, fold),
-        "prev_r2": lookup_r2(z, prev, fold),
-        "bigram_r2": lookup_r2(z, bigram, fold, coarse=rows.token),
-        "position_r2": lookup_r2(z, rows.position, fold),
-        "repeat_score": repeat_scores(z, repeated_bigrams(rows, tokens)),
-    }
-    table = pd.DataFrame({"layer": layer, "feature": np.arange(z.shape[1]), **columns})
+    keys = RowKeys.of(rows, tokens)
+    vocabulary = np.array(texts, dtype=object)
+    measured = []
+    for start, z in chunks:
+        part = _lookups(z, keys, vocabulary)
+        measured.append(part.assign(feature=np.arange(start, start + len(part))))
+    table = pd.concat(measured).assign(layer=layer)
     table = table[table["n_active"] > 0].reset_index(drop=True)
     table["context_need"] = (1 - table["token_r2"]).clip(0, 1)
     table["bigram_need"] = (1 - table[["token_r2", "bigram_r2"]].max(axis=1, skipna=False)).clip(0, 1)
     table["type"] = detector_types(table)
     table["complexity"] = complexity_levels(table)
     return table
+
+
+@dataclass(frozen=True)
+class RowKeys:
+    """What the lookups group rows by; the same for all features. token, repeated [row]."""
+
+    token: np.ndarray
+    n_tokens: int
+    repeated: np.ndarray
+    by_token: Lookup
+    by_prev: Lookup
+    by_bigram: Lookup
+    by_position: Lookup
+
+    @classmethod
+    def of(cls, rows: RowTable, tokens: TokenTable) -> "RowKeys":
+        """Group the rows by token, previous token, both, and position."""
+        fold = document_folds(rows.doc)
+        prev = previous_tokens(rows, tokens)
+        bigram = prev.astype(np.int64) * tokens.vocab_size + rows.token
+        return cls(
+            token=rows.token,
+            n_tokens=tokens.vocab_size,
+            repeated=repeated_bigrams(rows, tokens),
+            by_token=Lookup.of(rows.token, fold),
+            by_prev=Lookup.of(prev, fold),
+            by_bigram=Lookup.of(bigram, fold, coarse=rows.token),
+            by_position=Lookup.of(rows.position, fold),
+        )
+
+
+def _lookups(z: csc_array, keys: RowKeys, vocabulary: np.ndarray) -> pd.DataFrame:
+    """Return everything measured of the features of one chunk, in their order."""
+    n_active = np.diff(z.indptr)
+    code = csr_array(z.astype(np.float64))
+    entropy, top_token, top_share = token_concentration(group_sums(code, keys.token, keys.n_tokens))
+    return pd.DataFrame(
+        {
+            "n_active": n_active,
+            "token_entropy": entropy,
+            "top_token": vocabulary[top_token],
+            "top_token_share": top_share,
+            "token_r2": lookup_r2(code, keys.by_token),
+            "prev_r2": lookup_r2(code, keys.by_prev),
+            "bigram_r2": lookup_r2(code, keys.by_bigram),
+            "position_r2": lookup_r2(code, keys.by_position),
+            "repeat_score": repeat_scores(code, keys.repeated),
+        }
+    )
 
 
 def previous_tokens(rows: RowTable, tokens: TokenTable) -> np.ndarray:

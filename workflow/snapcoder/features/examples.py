@@ -1,7 +1,7 @@
 """The rows that make a feature fire most, in their context, and when in training it starts to fire on them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -9,11 +9,15 @@ import pandas as pd
 from scipy.sparse import csc_array
 
 from snapcoder.storage.activations import RowTable
-from snapcoder.storage.dictionaries import Dictionary
+from snapcoder.storage.dictionaries import Gates
 from snapcoder.storage.tokens import TokenTable
 
 PER_BAND = 2  # examples shown of each lower band
 FEATURES_AT_A_TIME = 512
+
+BYTES_PER_ROW = 70  # row table, tokens and what finds a row by its place
+BYTES_PER_ENTRY = 80  # of a chunk of codes, while it is ranked
+BYTES_PER_EXAMPLE, BYTES_PER_PLACE = 1000, 100  # one row of the table, and each token that it shows
 
 
 @dataclass(frozen=True)
@@ -96,16 +100,16 @@ def values_at(z: csc_array, feature: np.ndarray, row: np.ndarray) -> np.ndarray:
     return result
 
 
-def gated_by_snapshot(chosen: Chosen, dictionary: Dictionary) -> np.ndarray:
+def gated_by_snapshot(chosen: Chosen, gates: Gates) -> np.ndarray:
     """Return the gated code of each example at each base snapshot, [example, snapshot].
 
     With gate `per_snapshot` the code is z where z · ‖decoder[s, i]‖ passes the threshold; with gate `shared` it is
     the same at every snapshot.
     """
-    if dictionary.gate == "shared":
-        return np.repeat(chosen.act[:, None], len(dictionary.steps), axis=1)
-    norms = dictionary.decoder_norms().T  # [feature, snapshot]
-    on = chosen.act[:, None] * norms[chosen.feature] > dictionary.threshold[chosen.feature][:, None]
+    if gates.gate == "shared":
+        return np.repeat(chosen.act[:, None], len(gates.steps), axis=1)
+    norms = gates.norms.T[chosen.feature]  # [example, snapshot]
+    on = chosen.act[:, None] * norms > gates.threshold[chosen.feature][:, None]
     return np.where(on, chosen.act[:, None], 0).astype(np.float32)
 
 
@@ -130,61 +134,81 @@ def contexts(chosen: Chosen, rows: RowTable, *, context: int, length: int) -> Co
     return Contexts(sequence, position, offset, (place >= 0) & (place < length))
 
 
-def rows_of_contexts(shown: Contexts, rows: RowTable, *, length: int) -> np.ndarray:
-    """Return the cached row of every token around the examples, [example, place]; −1 where none was cached."""
-    keys = rows.sequence.astype(np.int64) * length + rows.position
-    order = np.argsort(keys, kind="stable")
-    wanted = shown.sequence[:, None].astype(np.int64) * length + shown.position[:, None] + shown.offset
-    place = np.minimum(np.searchsorted(keys, wanted, sorter=order), len(keys) - 1)
-    row = order[place]
-    return np.where(shown.inside & (keys[row] == wanted), row, -1)
+class RowFinder:
+    """Which cached row a place in a sequence is: 12 bytes per row, made once for all features."""
+
+    def __init__(self, rows: RowTable, *, length: int) -> None:
+        keys = rows.sequence.astype(np.int64) * length + rows.position
+        self._order = np.argsort(keys, kind="stable").astype(np.int32)
+        self._keys, self._length = keys[self._order], length
+
+    def around(self, shown: Contexts) -> np.ndarray:
+        """Return the cached row of every token around the examples, [example, place]; −1 where none was cached."""
+        wanted = shown.sequence[:, None].astype(np.int64) * self._length + shown.position[:, None] + shown.offset
+        place = np.minimum(np.searchsorted(self._keys, wanted), len(self._keys) - 1)
+        return np.where(shown.inside & (self._keys[place] == wanted), self._order[place], -1)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where examples come from, the same for all features.
+
+    rows: of the codes; texts: text of each token id; gates: of the base snapshots; added: per added snapshot its step
+    and a reader of its gated code [row, feature of a slice], over the same rows.
+    """
+
+    rows: RowTable
+    tokens: TokenTable
+    texts: Sequence[str]
+    gates: Gates
+    added: Sequence[tuple[int, Callable[[slice], csc_array]]]
+    layer: int
 
 
 def feature_examples(
-    z: csc_array,
-    rows: RowTable,
-    tokens: TokenTable,
-    dictionary: Dictionary,
-    texts: Sequence[str],
-    *,
-    added: Sequence[tuple[int, csc_array]],
-    layer: int,
-    top: int,
-    quantiles: int,
-    context: int,
-) -> pd.DataFrame:
-    """Return the rows of the table `feature_examples`.
+    chunks: Iterable[tuple[int, csc_array]], source: Source, *, top: int, quantiles: int, context: int
+) -> Iterator[pd.DataFrame]:
+    """Yield the rows of the table `feature_examples`, features ascending, one frame per chunk.
 
-    z [row, feature]: shared code; texts: text of each token id; added: training step and gated code of each added
-    snapshot, over the same rows. Tokens of neighbouring documents in the sequence are shown: the model saw them.
+    chunks: the first feature of each chunk of neighbours, and their shared code [row, feature of the chunk]. Tokens of
+    neighbouring documents in the sequence are shown: the model saw them.
     """
-    z = _sorted(z)
-    chosen = choose_examples(z, top=top, quantiles=quantiles)
-    shown = contexts(chosen, rows, context=context, length=tokens.context_length)
-    around = rows_of_contexts(shown, rows, length=tokens.context_length)
-    acts = values_at(z, np.broadcast_to(chosen.feature[:, None], around.shape), around)
-    place = np.clip(shown.position[:, None] + shown.offset, 0, tokens.context_length - 1)
-    vocabulary = np.array(texts, dtype=object)
-    words = vocabulary[tokens.tokens[shown.sequence[:, None], place]]
-    by_snapshot = [gated_by_snapshot(chosen, dictionary)]
-    by_snapshot += [values_at(_sorted(code), chosen.feature, chosen.row)[:, None] for _, code in added]
-    in_order = np.argsort([*dictionary.steps, *(step for step, _ in added)], kind="stable")
-    return pd.DataFrame(
-        {
-            "layer": layer,
-            "feature": chosen.feature,
-            "kind": chosen.kind,
-            "rank": chosen.rank,
-            "doc": rows.doc[chosen.row],
-            "sequence": shown.sequence,
-            "position": shown.position,
-            "act": chosen.act,
-            "tokens": _lists(words, shown.inside),
-            "acts": _lists(acts, shown.inside),
-            "focus": np.minimum(shown.position, context),
-            "act_by_snapshot": pd.Series(list(np.concatenate(by_snapshot, axis=1)[:, in_order]), dtype=object),
-        }
-    )
+    finder = RowFinder(source.rows, length=source.tokens.context_length)
+    vocabulary = np.array(source.texts, dtype=object)
+    for start, z in chunks:
+        z = _sorted(z)
+        features = slice(start, start + z.shape[1])
+        chosen = choose_examples(z, top=top, quantiles=quantiles)
+        shown = contexts(chosen, source.rows, context=context, length=source.tokens.context_length)
+        around = finder.around(shown)
+        acts = values_at(z, np.broadcast_to(chosen.feature[:, None], around.shape), around)
+        place = np.clip(shown.position[:, None] + shown.offset, 0, source.tokens.context_length - 1)
+        words = vocabulary[source.tokens.tokens[shown.sequence[:, None], place]]
+        own = [values_at(_sorted(read(features)), chosen.feature, chosen.row)[:, None] for _, read in source.added]
+        named = replace(chosen, feature=chosen.feature + start)
+        by_snapshot = np.concatenate([gated_by_snapshot(named, source.gates), *own], axis=1)
+        in_order = np.argsort([*source.gates.steps, *(step for step, _ in source.added)], kind="stable")
+        yield pd.DataFrame(
+            {
+                "layer": source.layer,
+                "feature": named.feature,
+                "kind": chosen.kind,
+                "rank": chosen.rank,
+                "doc": source.rows.doc[chosen.row],
+                "sequence": shown.sequence,
+                "position": shown.position,
+                "act": chosen.act,
+                "tokens": _lists(words, shown.inside),
+                "acts": _lists(acts, shown.inside),
+                "focus": np.minimum(shown.position, context),
+                "act_by_snapshot": pd.Series(list(by_snapshot[:, in_order]), dtype=object),
+            }
+        )
+
+
+def bytes_per_feature(*, top: int, quantiles: int, context: int) -> int:
+    """Return about how much memory the examples of one feature take."""
+    return (top + quantiles * PER_BAND) * (BYTES_PER_EXAMPLE + BYTES_PER_PLACE * (2 * context + 1))
 
 
 def _sorted(z: csc_array) -> csc_array:

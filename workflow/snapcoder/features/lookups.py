@@ -4,8 +4,10 @@ A lookup predicts z by its mean over the rows of another fold with the same key 
 which the feature is silent count as zeros, but are never stored.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
-from scipy.sparse import csr_array
+from scipy.sparse import csc_array, csr_array
 
 SHRINKAGE = 1.0  # pseudo-rows that pull a bigram's mean to its token's, so that rare bigrams do not count as noise
 
@@ -16,41 +18,67 @@ def document_folds(doc: np.ndarray) -> np.ndarray:
     return (rank % 2).astype(np.int8)
 
 
+@dataclass(frozen=True)
+class Lookup:
+    """Rows grouped by a key, and keys by a coarser one; what every feature's lookup by this key shares.
+
+    group [row] int32: 0 … n_keys − 1; fold [row]: 0 or 1; above [key]: its coarse group; counts [fold, key]: rows.
+    """
+
+    group: np.ndarray
+    fold: np.ndarray
+    above: np.ndarray
+    n_above: int
+    shrinkage: float
+    counts: np.ndarray
+
+    @classmethod
+    def of(cls, key: np.ndarray, fold: np.ndarray, *, coarse: np.ndarray | None = None) -> "Lookup":
+        """Group rows by `key` [row], any integers; `coarse` [row] must be a function of the key."""
+        keys, first, group = np.unique(key, return_index=True, return_inverse=True)
+        above, n_above = np.zeros(len(keys), dtype=np.int64), 1
+        if coarse is not None:
+            coarse_keys, above = np.unique(coarse[first], return_inverse=True)
+            n_above = len(coarse_keys)
+        counts = [np.bincount(group[fold == side], minlength=len(keys)).astype(np.float64) for side in (0, 1)]
+        shrinkage = 0.0 if coarse is None else SHRINKAGE
+        return cls(group.astype(np.int32), fold, above, n_above, shrinkage, np.stack(counts))
+
+    @property
+    def n_keys(self) -> int:
+        """Number of different keys."""
+        return len(self.above)
+
+
 def group_sums(z: csr_array, group: np.ndarray, n_groups: int, chosen: np.ndarray | None = None) -> csr_array:
     """Return Σ z over the rows of each group, [group, feature] sparse; only over the `chosen` rows if given.
 
     z [row, feature]; group [row]: 0 … n_groups − 1; chosen [row] bool.
     """
-    member = np.flatnonzero(np.ones(len(group), dtype=bool) if chosen is None else chosen)
-    weight = np.ones(len(member), dtype=z.dtype)
-    return csr_array((weight, (group[member], member)), shape=(n_groups, z.shape[0])) @ z
+    chosen = np.ones(len(group), dtype=bool) if chosen is None else chosen
+    member = group[chosen]
+    last = np.concatenate([[0], np.cumsum(chosen, dtype=np.int32)])
+    membership = csc_array((np.ones(len(member), dtype=z.dtype), member, last), shape=(n_groups, len(group)))
+    return membership.tocsr() @ z
 
 
-def lookup_r2(z: csr_array, key: np.ndarray, fold: np.ndarray, *, coarse: np.ndarray | None = None) -> np.ndarray:
-    """Return the cross-fitted R² of predicting z from a key, [feature] float64.
+def lookup_r2(z: csr_array, lookup: Lookup) -> np.ndarray:
+    """Return the cross-fitted R² of predicting z from a lookup's key, [feature] float64.
 
-    z [row, feature] float64; key [row]: any integers; fold [row]: 0 or 1. Means are taken on one fold and judged on
-    the other, both ways; the total variance is that around the mean of all rows, zeros included. With `coarse`
-    [row], a function of the key, each mean is shrunk towards its coarse group's by `SHRINKAGE` pseudo-rows; a key
-    unseen in the other fold is predicted by the coarse group's mean, or by the overall one. NaN where z is constant
-    or a fold is empty.
+    z [row, feature] float64. Means are taken on one fold and judged on the other, both ways; the total variance is
+    that around the mean of all rows, zeros included. With coarse groups, each mean is shrunk towards its coarse
+    group's by `SHRINKAGE` pseudo-rows; a key unseen in the other fold is predicted by the coarse group's mean, or by
+    the overall one. NaN where z is constant or a fold is empty.
     """
-    keys, first, group = np.unique(key, return_index=True, return_inverse=True)
-    if coarse is None:
-        above, n_above = np.zeros(len(keys), dtype=np.int64), 1
-    else:
-        coarse_keys, coarse_group = np.unique(coarse, return_inverse=True)
-        above, n_above = coarse_group[first], len(coarse_keys)
-    shrinkage = 0.0 if coarse is None else SHRINKAGE
-    membership = csr_array((np.ones(len(keys)), (above, np.arange(len(keys)))), shape=(n_above, len(keys)))
-    sums = [group_sums(z, group, len(keys), fold == side) for side in (0, 1)]
-    counts = [np.bincount(group[fold == side], minlength=len(keys)).astype(np.float64) for side in (0, 1)]
+    n_keys, counts = lookup.n_keys, lookup.counts
     if not (counts[0].any() and counts[1].any()):
         return np.full(z.shape[1], np.nan)
+    membership = csr_array((np.ones(n_keys), (lookup.above, np.arange(n_keys))), shape=(lookup.n_above, n_keys))
+    sums = [group_sums(z, lookup.group, n_keys, lookup.fold == side) for side in (0, 1)]
     squares = _column_sums(z.power(2))
     error = squares.copy()
     for here, there in ((0, 1), (1, 0)):
-        error += _error(sums[here], counts[here], sums[there], counts[there], membership, shrinkage)
+        error += _error(sums[here], counts[here], sums[there], counts[there], membership, lookup.shrinkage)
     total = squares - _column_sums(z) ** 2 / z.shape[0]
     spread = total > 1e-9 * np.maximum(squares, 1e-30)
     return np.where(spread, 1 - error / np.where(spread, total, 1), np.nan)

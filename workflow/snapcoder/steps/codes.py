@@ -7,12 +7,12 @@ from snapcoder.crosscoder.model import from_dictionary
 from snapcoder.crosscoder.normalise import Normaliser
 from snapcoder.job import Job
 from snapcoder.storage.aligned import iterate_aligned, read_aligned_headers
-from snapcoder.storage.codes import Codes, write_codes
+from snapcoder.storage.codes import write_code_blocks
 from snapcoder.storage.dictionaries import read_dictionary
 
 
 def codes(job: Job) -> None:
-    """Encode every row and keep the entries that are on at some snapshot."""
+    """Encode every row and write the entries that are on at some snapshot, block by block."""
     torch.set_num_threads(job.threads)
     dictionary = read_dictionary(job.path("dictionary"))
     rows, headers = read_aligned_headers(job.paths("caches"))
@@ -28,4 +28,4 @@ def codes(job: Job) -> None:
         (normaliser.normalise(torch.from_numpy(block)) for block in iterate_aligned(job.paths("caches"))),
         gate=dictionary.gate,
     )
-    write_codes(job.output("codes"), Codes(z=z, rows=rows), job.core)
+    write_code_blocks(job.output("codes"), z, rows=rows, n_features=dictionary.n_features, provenance=job.core)

@@ -3,12 +3,13 @@
 from pathlib import Path
 
 import numpy as np
+from scipy.sparse import csr_array, vstack
 
 from snapcoder.evolution.activation_spectrum import spaced_rows
 from snapcoder.evolution.heldout_snapshots import heldout_snapshots as predict_snapshots
 from snapcoder.job import Job
 from snapcoder.storage.activations import BLOCK_ROWS, CacheError, iterate_cache, read_header, require_same_rows
-from snapcoder.storage.codes import read_codes
+from snapcoder.storage.codes import iterate_codes, read_code_rows
 from snapcoder.storage.dictionaries import open_dictionary
 from snapcoder.storage.tables import write_table
 from snapcoder.study.timing import TimingSettings
@@ -20,17 +21,17 @@ _BLOCKS = 16  # blocks of a cache that are read, at most: the cost does not grow
 def heldout_snapshots(job: Job) -> None:
     """Write the table heldout_snapshots from dictionary, code and base caches; of each cache a few blocks are read."""
     settings = job.section("timing", TimingSettings)
-    dictionary, codes = open_dictionary(job.path("dictionary")), read_codes(job.path("codes"))
+    dictionary, codes = open_dictionary(job.path("dictionary")), job.path("codes")
     table = require_same_rows(job.paths("caches"))
-    if table.sha256 != codes.rows.sha256:
-        raise CacheError(f"{job.path('codes')}: holds other tokens than the caches; delete it and rerun")
+    if table.sha256 != read_code_rows(codes).sha256:
+        raise CacheError(f"{codes}: holds other tokens than the caches; delete it and rerun")
     caches = {read_header(path).step: path for path in job.paths("caches")}
     if missing := sorted(set(dictionary.steps) - set(caches)):
         raise ValueError(f"no activation cache of snapshots {missing}, which the dictionary holds")
     train, heldout = (spread(np.flatnonzero(table.split == split), settings.heldout_rows) for split in (0, 1))
     result = predict_snapshots(
         dictionary,
-        codes.z[heldout],
+        some_codes(codes, heldout),
         doc=table.doc[heldout],
         heldout=lambda step: read_some(caches[step], heldout),
         train=lambda step: read_some(caches[step], train),
@@ -45,6 +46,16 @@ def spread(rows: np.ndarray, at_most: int) -> np.ndarray:
     chosen = blocks[spaced_rows(len(blocks), at_most=_BLOCKS)]
     rows = rows[np.isin(rows // BLOCK_ROWS, chosen)]
     return rows[spaced_rows(len(rows), at_most=at_most)]
+
+
+def some_codes(path: Path, rows: np.ndarray) -> csr_array:
+    """Return some rows (ascending) of the code, holding one block at a time."""
+    taken, start = [], 0
+    for block in iterate_codes(path):
+        stop = start + block.shape[0]
+        taken.append(block[rows[(rows >= start) & (rows < stop)] - start])
+        start = stop
+    return vstack(taken, format="csr")
 
 
 def read_some(path: Path, rows: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Step `presence`: what one snapshot's activations say of every feature beside its norm."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import repeat
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from scipy.sparse import csr_array
 from snapcoder.evolution.presence import Block, Side, measure_presence
 from snapcoder.job import Job
 from snapcoder.storage.activations import BLOCK_ROWS, CacheError, CacheHeader, iterate_cache, read_header, read_rows
-from snapcoder.storage.codes import read_codes
+from snapcoder.storage.codes import iterate_codes, read_code_rows
 from snapcoder.storage.dictionaries import Dictionary, Extension, read_dictionary, read_extension
 from snapcoder.storage.tables import write_table
 from snapcoder.study.presence import PresenceSettings
@@ -24,17 +25,17 @@ def presence(job: Job) -> None:
     extensions = [read_extension(path) for path in job.paths("extension")]
     if header.step != step:
         raise CacheError(f"{cache_path}: is of step {header.step}, not {step}; delete it and rerun")
-    codes, *own_codes = (_read(path, header) for path in (job.path("codes"), *job.paths("extension_codes")))
+    codes, *own_codes = (_codes_of(path, header) for path in (job.path("codes"), *job.paths("extension_codes")))
     side, center, scale = _side(dictionary, extensions, step)
 
     def blocks() -> Iterator[Block]:
-        own = _row_blocks(own_codes[0]) if own_codes else repeat(None)
-        for z, f, activations in zip(_row_blocks(codes), own, iterate_cache(cache_path), strict=False):
+        own = own_codes[0]() if own_codes else repeat(None)
+        for z, f, activations in zip(codes(), own, iterate_cache(cache_path), strict=False):
             yield Block(z, f, (activations - center) * scale)
 
     table = measure_presence(
         side,
-        codes=lambda: _row_blocks(codes),
+        codes=codes,
         blocks=blocks,
         doc=rows.doc,
         settings=job.section("presence", PresenceSettings),
@@ -67,15 +68,8 @@ def _side(dictionary: Dictionary, extensions: list[Extension], step: int) -> tup
     return side, dictionary.center[s], np.float32(dictionary.scale[s])
 
 
-def _read(path: Path, header: CacheHeader) -> csr_array:
-    """Return the code of all rows; raise CacheError when it is of other rows than the cache."""
-    codes = read_codes(path)
-    if codes.rows.sha256 != header.rows_sha256:
+def _codes_of(path: Path, header: CacheHeader) -> Callable[[], Iterator[csr_array]]:
+    """Return what iterates the code in blocks of a cache's rows; raise CacheError when it is of other rows."""
+    if read_code_rows(path).sha256 != header.rows_sha256:
         raise CacheError(f"{path}: is of other tokens than the cache of snapshot {header.step}; delete it and rerun")
-    return codes.z
-
-
-def _row_blocks(z: csr_array) -> Iterator[csr_array]:
-    """Yield the code in blocks of as many rows as a block of activations has."""
-    for start in range(0, z.shape[0], BLOCK_ROWS):
-        yield z[start : start + BLOCK_ROWS]
+    return partial(iterate_codes, path, rows_per_block=BLOCK_ROWS)

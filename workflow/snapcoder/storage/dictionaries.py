@@ -105,6 +105,38 @@ class Extension:
     layer: int
 
 
+@dataclass(frozen=True)
+class SnapshotWeights:
+    """The decoder side of one snapshot, base or added, without the rest of its dictionary.
+
+    decoder [feature, model]; threshold [feature] on z · norm; scale () and center [model] take raw activations a to
+    x = (a − center) · scale; added: shown through an extension.
+    """
+
+    decoder: np.ndarray
+    threshold: np.ndarray
+    scale: float
+    center: np.ndarray
+    step: int
+    gate: str
+    layer: int
+    added: bool
+
+    def norms(self) -> np.ndarray:
+        """Return ‖decoder[i]‖, [feature] float32."""
+        return np.linalg.norm(self.decoder, axis=1)
+
+
+@dataclass(frozen=True)
+class Gates:
+    """When the features of a dictionary are on: decoder norms [snapshot, feature], threshold [feature], and the rule."""
+
+    norms: np.ndarray
+    threshold: np.ndarray
+    steps: tuple[int, ...]
+    gate: str
+
+
 _TENSORS = ("encoder", "decoder", "encoder_bias", "decoder_bias", "threshold", "scale", "center")
 _EXTENSION = ("decoder", "decoder_bias", "center", "encoder", "encoder_bias", "threshold")
 
@@ -154,6 +186,35 @@ def open_dictionary(path: str | Path) -> DictionaryParts:
     return DictionaryParts(Path(path), tuple(facts["steps"]), facts["gate"], facts["layer"], threshold)
 
 
+def read_snapshot(path: str | Path, step: int) -> SnapshotWeights:
+    """Read the decoder side of one base snapshot; raise ValueError when the dictionary does not hold it."""
+    facts = _facts(path)
+    if step not in facts["steps"]:
+        raise ValueError(f"{path}: holds no snapshot {step}, only {facts['steps']}; add it to snapshots.added")
+    index = facts["steps"].index(step)
+    with safe_open(path, framework="numpy") as file:
+        return SnapshotWeights(
+            decoder=file.get_slice("decoder")[index],
+            threshold=file.get_tensor("threshold"),
+            scale=float(file.get_tensor("scale")[index]),
+            center=file.get_tensor("center")[index],
+            step=step,
+            gate=facts["gate"],
+            layer=facts["layer"],
+            added=False,
+        )
+
+
+def read_gates(path: str | Path) -> Gates:
+    """Read when features are on, holding the decoder of one snapshot at a time."""
+    facts = _facts(path)
+    with safe_open(path, framework="numpy") as file:
+        decoder = file.get_slice("decoder")
+        norms = [np.linalg.norm(decoder[index], axis=1) for index in range(len(facts["steps"]))]
+        threshold = file.get_tensor("threshold")
+    return Gates(norms=np.stack(norms), threshold=threshold, steps=tuple(facts["steps"]), gate=facts["gate"])
+
+
 def write_extension(path: str | Path, extension: Extension, provenance: Mapping[str, Any]) -> None:
     """Write an extension atomically."""
     tensors = {name: np.ascontiguousarray(getattr(extension, name), dtype=np.float32) for name in _EXTENSION}
@@ -169,3 +230,27 @@ def read_extension(path: str | Path) -> Extension:
         tensors = {name: file.get_tensor(name) for name in _EXTENSION}
         scale = float(file.get_tensor("scale")[0])
     return Extension(**tensors, scale=scale, step=facts["step"], level=facts["level"], layer=facts["layer"])
+
+
+def read_added_snapshot(path: str | Path, dictionary: str | Path) -> SnapshotWeights:
+    """Read the decoder side of an added snapshot; raise ValueError when it extends another dictionary."""
+    facts, base = _facts(path), _facts(dictionary)
+    with safe_open(dictionary, framework="numpy") as file:
+        expected = tuple(file.get_slice("decoder").get_shape()[1:])
+    with safe_open(path, framework="numpy") as file:
+        shape = tuple(file.get_slice("decoder").get_shape())
+        if facts["layer"] != base["layer"] or shape != expected:
+            raise ValueError(
+                f"{path}: layer {facts['layer']} and decoder {shape}, but {dictionary} has layer {base['layer']} and "
+                f"{expected}; fit it again on this dictionary"
+            )
+        return SnapshotWeights(
+            decoder=file.get_tensor("decoder"),
+            threshold=file.get_tensor("threshold"),
+            scale=float(file.get_tensor("scale")[0]),
+            center=file.get_tensor("center"),
+            step=facts["step"],
+            gate=base["gate"],
+            layer=facts["layer"],
+            added=True,
+        )

@@ -35,6 +35,13 @@ class EvolutionSettings:
     )
     bootstrap: int = setting(200, "Bootstrap draws behind each interval.", unit="draws", minimum=20)
     seed: int = setting(0, "Seed of bootstraps and nulls.", minimum=0)
+    memory_gb: float = setting(
+        1.0,
+        "Memory for what a job holds of one snapshot; with less, codes and cache are read several times "
+        "(docs/scaling.md).",
+        unit="GB",
+        minimum=0.0,
+    )
 
 
 @dataclass(frozen=True)
@@ -116,6 +123,13 @@ class FeatureSettings:
     quantiles: int = setting(4, "Lower activation bands shown, with two examples each.", unit="bands", minimum=0)
     context: int = setting(16, "Tokens shown on either side of an example.", unit="tokens", minimum=1)
     logits: int = setting(8, "Tokens listed as promoted and as suppressed.", unit="tokens", minimum=1)
+    memory_gb: float = setting(
+        1.0,
+        "Memory for the codes of the features looked at together; with less, the codes are read several times "
+        "(docs/scaling.md).",
+        unit="GB",
+        minimum=0.0,
+    )
 
 
 @dataclass(frozen=True)

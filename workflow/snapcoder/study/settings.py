@@ -23,6 +23,7 @@ _SECTIONS: dict[str, tuple[str, ...]] = {
     "sae_series": ("crosscoder",),
     "sae_series_check": ("evolution",),
     "seed_stability": ("evolution",),
+    "snapshot_features": ("evolution",),
     "trajectories": ("evolution",),
     "rotation": ("evolution",),
     "dimensionality": ("evolution",),
@@ -46,6 +47,7 @@ _SECTIONS: dict[str, tuple[str, ...]] = {
     "phase_metrics": ("phases",),
     "phase_segments": ("phases",),
     "examples": ("features",),
+    "complexity": ("features",),
     "logits": ("features",),
     "report": ("report",),
 }
@@ -117,6 +119,13 @@ _UNUSED: dict[str, frozenset[str]] = {
 }
 """Keys of a section that a step does not read; left out, so that changing them does not rerun it."""
 
+_USED: dict[str, frozenset[str]] = {
+    "snapshot_features": frozenset({"memory_gb"}),
+    "trajectories": frozenset({"rate_floor"}),
+    "complexity": frozenset({"memory_gb"}),
+}
+"""The only keys that a step reads of its section, where these are few."""
+
 _CACHED_ONLY = frozenset({"layers", "tokens", "heldout_tokens"})
 """Keys of `activations` that reach streaming training only through the caches that it reads."""
 
@@ -140,7 +149,8 @@ def step_settings(
     chosen: dict[str, Any] = {}
     for name in _SECTIONS.get(step, ()):
         section = dataclasses.asdict(getattr(study, name))
-        chosen[name] = {key: value for key, value in section.items() if key not in _UNUSED.get(step, ())}
+        used = _USED.get(step, section.keys()) - _UNUSED.get(step, frozenset())
+        chosen[name] = {key: value for key, value in section.items() if key in used}
     if step == "crosscoder" and study.activations.mode == "stream":
         section = dataclasses.asdict(study.activations)
         chosen["activations"] = {key: value for key, value in section.items() if key not in _CACHED_ONLY}
