@@ -132,7 +132,7 @@ def _text(tables: StudyTables) -> list[_Value]:
         return []
     curves = tables.metrics.pivot_table(index="step", columns="metric", values="value", sort=True)
     values = [
-        _Value(landmark, "training steps", float(curves[metric].dropna().idxmin()))
+        _Value(landmark, "training steps", float(curves.index[int(np.nanargmin(curves[metric]))]))
         for metric, landmark in _LANDMARKS.items()
         if metric in curves and curves[metric].notna().any()
     ]
@@ -149,10 +149,10 @@ def _boundaries(segments: pd.DataFrame | None) -> list[_Value]:
     if segments is None:
         return []
     chosen = segments[(segments["clock"] == "log_step") & segments["break_step"].notna()]
+    chosen = chosen[chosen["metric_set"].isin(["ngram", "features"])]
+    places = chosen[["break_step", "break_lo", "break_hi"]].to_numpy(dtype=float, na_value=np.nan)
+    names = zip(chosen["metric_set"], chosen["segment"], strict=True)
     return [
-        _Value(
-            f"boundary_{row.metric_set}_{row.segment}", "training steps", float(row.break_step),
-            *(float(edge) if pd.notna(edge) else float("nan") for edge in (row.break_lo, row.break_hi)),
-        )
-        for row in chosen[chosen["metric_set"].isin(["ngram", "features"])].itertuples()
-    ]  # fmt: skip
+        _Value(f"boundary_{name}_{segment}", "training steps", float(at), float(low), float(high))
+        for (name, segment), (at, low, high) in zip(names, places, strict=True)
+    ]

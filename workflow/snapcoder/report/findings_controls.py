@@ -100,8 +100,8 @@ def _landmark(landmark: str, said: str, warmups: pd.DataFrame, seeds: pd.DataFra
     allowed = max(SAME_DECADES, float(noise) if np.isfinite(noise) else 0.0)
     largest = float(moved["shift_decades"].abs().max())
     texts = ", ".join(
-        f"{step(row.step)} with a warm-up of {row.warmup_steps:,.0f} ({number(row.over_warmup)} warm-ups)"
-        for row in moved.itertuples()
+        f"{step(at)} with a warm-up of {warmup:,.0f} ({number(over)} warm-ups)"
+        for at, warmup, over in zip(moved["step"], moved["warmup_steps"], moved["over_warmup"], strict=True)
     )
     study = own.iloc[0]
     spread = f"; another model seed moves it by {number(float(noise))} decades" if np.isfinite(noise) else ""

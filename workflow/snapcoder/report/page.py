@@ -71,7 +71,8 @@ def index_page(
 def claim_rows(claims: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the claims as the page shows them: value with interval, p, and which findings to read."""
     rows = []
-    for row in claims.sort_values("claim").to_dict("records"):
+    for said in claims.sort_values("claim").to_dict("records"):
+        row = {str(name): value for name, value in said.items()}
         value = ""
         if row["statistic"] is not None and np.isfinite(row["value"]):
             digits = 0 if float(row["value"]).is_integer() else 2
