@@ -46,6 +46,7 @@ _UNUSED: dict[str, frozenset[str]] = {
     "crosscoder": frozenset({"extension"}),
     "sweep_point": frozenset({"extension", "preset", "gpus", "sharding"}),
     "sweep_sae": frozenset({"extension", "preset", "gpus", "sharding"}),
+    "phase_metrics": frozenset({"models", "permutations", "interval_draws"}),
     "tasks": _CARRYING | {"files"},  # files reach the step as inputs
     "task_performance": _MAKING | (_CARRYING - {"bootstrap"}),
     "prompts": _MAKING | (_CARRYING - {"attribution_examples"}) | {"seed"},
@@ -89,6 +90,8 @@ def step_settings(
     if step == "snapshot":
         chosen["folder"] = study.snapshots.local.pattern.replace("{step}", str(snapshot))
         chosen["tokens_per_step"] = study.snapshots.local.tokens_per_step
+    if step == "phase_segments":
+        chosen["warmup_steps"] = study.snapshots.local.warmup_steps if study.snapshots.source == "local" else None
     if step == "integrity":
         chosen["added"] = sorted(study.snapshots.added)
     if step in ("figures", "sweep_figure", "report", "landing"):
