@@ -66,7 +66,7 @@ def test_all_figures_findings_and_columns_are_on_the_page(site):
     text = (folder / "index.html").read_text(encoding="utf-8")
     told = json.loads((folder / "findings.json").read_text(encoding="utf-8"))
     assert all(f'id="finding-{finding["key"]}"' in text for finding in told["findings"])
-    assert text.count("<figure id=") == 17
+    assert text.count("<figure id=") == 18
     assert all(f'id="table-{path.stem}"' in text for path in tables)
     assert "interval-censored: (last snapshot absent, first snapshot present]" in text
 

@@ -6,6 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure as Canvas
 
 from snapcoder.figures import (
+    boundaries,
     complexity,
     dimensionality,
     pareto,
@@ -23,6 +24,7 @@ from snapcoder.figures.style import house_style
 DRAW: Mapping[str, Callable[[Mapping[str, pd.DataFrame]], Canvas]] = {
     "phases": phases.draw_phases,
     "phases_linear": phases.draw_phases_linear,
+    "boundaries": boundaries.draw_boundaries,
     "onset_histogram": timing.draw_onset_histogram,
     "lifetime_histogram": timing.draw_lifetime_histogram,
     "norm_trajectories": trajectories.draw_norm_trajectories,

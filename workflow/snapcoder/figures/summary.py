@@ -7,6 +7,8 @@ import pandas as pd
 from scipy import stats
 
 ZERO = 0.5  # log axes place step 0 here
+SIGNIFICANT = 0.05
+CLOCKS = {"log_step": "log steps", "step": "linear steps", "tokens": "tokens", "loss": "loss"}
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,24 @@ def metric_curve(phase_metrics: pd.DataFrame, metric: str) -> pd.DataFrame:
         return phase_metrics
     chosen = phase_metrics[(phase_metrics["metric"] == metric) & phase_metrics["value"].notna()]
     return chosen.sort_values("step")
+
+
+def preferred_segments(segments: pd.DataFrame, metric_set: str, clock: str) -> pd.DataFrame:
+    """Return the segments of one metric set on one clock, by the model that BIC prefers there, in order; maybe none."""
+    if segments.empty:
+        return segments
+    chosen = (segments["metric_set"] == metric_set) & (segments["clock"] == clock) & segments["preferred"]
+    return segments[chosen].sort_values("segment")
+
+
+def supported(rows: pd.DataFrame) -> bool:
+    """Return whether the segments of one cut are phases: more than one, and one continuous process is rejected."""
+    return len(rows) > 1 and bool(rows["p_perm"].iloc[0] < SIGNIFICANT)
+
+
+def p_text(p: float) -> str:
+    """Return a p-value as text."""
+    return "p undefined" if np.isnan(p) else f"p = {p:.3f}"
 
 
 def acquired_tasks(performance: pd.DataFrame) -> dict[str, int | None]:

@@ -17,7 +17,14 @@ BLOCK = 2  # snapshots: neighbours stray together
 
 
 def break_intervals(
-    curves: np.ndarray, clock: Clock, n_segments: int, *, model: str, min_size: int, draws: int, rng: np.random.Generator
+    curves: np.ndarray,
+    clock: Clock,
+    n_segments: int,
+    *,
+    model: str,
+    min_size: int,
+    draws: int,
+    rng: np.random.Generator,
 ) -> np.ndarray:
     """Return the first and last place of every boundary's 95% interval, [boundary, 2], for K = `n_segments`.
 

@@ -26,7 +26,14 @@ WIDTHS = (0.5, 0.8)  # of S-curves from 10 to 90%, as shares of the clock
 
 
 def increment_p(
-    curves: np.ndarray, clock: Clock, *, model: str, max_segments: int, min_size: int, draws: int, rng: np.random.Generator
+    curves: np.ndarray,
+    clock: Clock,
+    *,
+    model: str,
+    max_segments: int,
+    min_size: int,
+    draws: int,
+    rng: np.random.Generator,
 ) -> float:
     """Return the p-value of the best gain in BIC by two or more segments over one, against permuted rates.
 
@@ -48,7 +55,14 @@ def increment_p(
 
 
 def smooth_p(
-    curves: np.ndarray, clock: Clock, *, model: str, max_segments: int, min_size: int, draws: int, rng: np.random.Generator
+    curves: np.ndarray,
+    clock: Clock,
+    *,
+    model: str,
+    max_segments: int,
+    min_size: int,
+    draws: int,
+    rng: np.random.Generator,
 ) -> float:
     """Return the p-value of how much better a cut is than smooth curves, against permuted deviations from them.
 

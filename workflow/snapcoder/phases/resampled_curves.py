@@ -53,5 +53,7 @@ def stacked_draws(
     if not counts:
         return np.zeros((0, n_snapshots, len(metrics)))
     n = min(counts)
-    curves = [resampled[metric][:n] if metric in resampled else np.tile(estimates[metric], (n, 1)) for metric in metrics]
+    curves = [
+        resampled[metric][:n] if metric in resampled else np.tile(estimates[metric], (n, 1)) for metric in metrics
+    ]
     return np.stack(curves, axis=2)

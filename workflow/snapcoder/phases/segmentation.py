@@ -136,7 +136,9 @@ def fitted(curves: np.ndarray, breaks: Sequence[int], clock: Clock, *, model: st
         slope = np.zeros(curves.shape[1])
         if model == "piecewise_linear":
             spread = (w * (x - centre) ** 2).sum(axis=0)
-            np.divide((w * (x - centre) * y).sum(axis=0), spread, out=slope, where=spread > 1e-12 * (w * x**2).sum(axis=0))
+            np.divide(
+                (w * (x - centre) * y).sum(axis=0), spread, out=slope, where=spread > 1e-12 * (w * x**2).sum(axis=0)
+            )
         fit[first:stop] = level + slope * (x - centre)
     return fit
 
@@ -166,8 +168,8 @@ def bic(
     """Return the Bayesian information criterion of a fit with one variance for all curves, of the shape of `error`.
 
     N log(error / total) + (q·p + 2b) log N: N = effective snapshots × independent curves p, q parameters per curve, b
-    boundaries, `total` the sum of weights; a residual share below `smallest` counts as that. A boundary pays for two parameters, because its place is searched for (cf.
-    Zhang & Siegmund 2007).
+    boundaries, `total` the sum of weights; a residual share below `smallest` counts as that. A boundary pays for two
+    parameters, because its place is searched for (cf. Zhang & Siegmund 2007).
     """
     residual = np.maximum(error / np.maximum(total, np.finfo(float).tiny), smallest)
     return observations * np.log(residual) + (parameters * independent + 2 * breaks) * np.log(observations)

@@ -12,13 +12,13 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from snapcoder.phases.break_intervals import break_intervals
+from snapcoder.phases.boundaries import Boundaries, boundaries
 from snapcoder.phases.clocks import Clock, clocks, same_clock
 from snapcoder.phases.feature_curves import FeatureTable
 from snapcoder.phases.labels import phase_labels
 from snapcoder.phases.one_process import holm, increment_p, smooth_p
 from snapcoder.phases.resampled_curves import resampled_curves, stacked_draws
-from snapcoder.phases.segmentation import best_cuts, criteria, draw_blocks, standardise
+from snapcoder.phases.segmentation import best_cuts, criteria, standardise
 from snapcoder.study.analysis import PhaseSettings
 
 NGRAM_METRICS = (
@@ -42,10 +42,7 @@ METRIC_SETS = {
 class Phases:
     """The segmentation of one metric set on one clock: everything but labels, which depend on no clock."""
 
-    breaks: np.ndarray  # first snapshots of the second, third … segment
-    intervals: np.ndarray  # [break, first and last place]
-    support: np.ndarray  # [break] share of draws with a boundary within one snapshot; NaN without draws
-    k_support: float
+    boundaries: Boundaries
     sse: float
     bic: float
     gain: float
@@ -84,15 +81,31 @@ def phase_segments(
         if not chosen:
             continue
         curves, made = np.stack([estimates[m] for m in chosen], axis=1), stacked_draws(chosen, estimates, resampled)
-        for model in settings.models:
-            found = _on_all_clocks(curves, made, told, model, settings)
-            corrected = holm([phases.p_perm for phases in found.values()])
-            for (clock, phases), p_holm in zip(found.items(), corrected, strict=True):
-                labels = phase_labels(
-                    phases.breaks, estimates, len(steps), p_perm=phases.p_perm, statistical_mi=settings.statistical_mi
+        found = {
+            (model, clock): phases
+            for model in settings.models
+            for clock, phases in _on_all_clocks(curves, made, told, model, settings).items()
+        }
+        corrected = dict(zip(found, holm([phases.p_perm for phases in found.values()]), strict=True))
+        for (model, clock), phases in found.items():
+            labels = phase_labels(
+                phases.boundaries.places,
+                estimates,
+                len(steps),
+                p_perm=phases.p_perm,
+                statistical_mi=settings.statistical_mi,
+            )
+            preferred = min(settings.models, key=lambda other, clock=clock: found[other, clock].bic) == model
+            tables.append(
+                _table(phases, steps, warmup).assign(
+                    metric_set=name,
+                    clock=clock,
+                    model=model,
+                    preferred=preferred,
+                    label=labels,
+                    p_holm=corrected[model, clock],
                 )
-                table = _table(phases, steps, warmup).assign(label=labels, p_holm=p_holm)
-                tables.append(table.assign(metric_set=name, clock=clock, model=model))
+            )
     return pd.concat(tables, ignore_index=True).assign(layer=int(metrics["layer"].iloc[0]))
 
 
@@ -107,38 +120,21 @@ def _on_all_clocks(
     return found
 
 
-def find_phases(
-    curves: np.ndarray, made: np.ndarray, clock: Clock, *, model: str, settings: PhaseSettings
-) -> Phases:
+def find_phases(curves: np.ndarray, made: np.ndarray, clock: Clock, *, model: str, settings: PhaseSettings) -> Phases:
     """Cut curves [snapshot, metric] on one clock into as many segments as BIC prefers, and say how sure that is.
 
-    made: resampled curves [draw, snapshot, metric]. An interval spans what the scatter of snapshots allows
-    (`break_intervals`) and the middle 95% of boundaries of the resampled curves, cut into the same number of segments.
+    made: resampled curves [draw, snapshot, metric].
     """
     options = {"model": model, "max_segments": settings.max_segments, "min_size": settings.min_size}
     standard = standardise(curves, clock.weight)
     cuts = best_cuts(standard[None], clock, **options)
     scores = criteria(standard[None], clock, cuts, model=model)[:, 0]
     n_segments = int(scores.argmin()) + 1
-    breaks = cuts.breaks(n_segments)[0]
     rng = np.random.default_rng(settings.seed)  # the same permutations on every clock
     tested = {"draws": settings.permutations, "rng": rng, **options}
-    drawn, k_support = _resampled_breaks(made, clock, n_segments, options)
-    intervals = break_intervals(
-        standard, clock, n_segments, model=model, min_size=settings.min_size, draws=settings.interval_draws, rng=rng
-    )
-    support = np.full(len(breaks), np.nan)
-    for index, place in enumerate(breaks if len(drawn) else ()):
-        low, high = (
-            np.percentile(drawn[:, index], q, method=method) for q, method in ((2.5, "lower"), (97.5, "higher"))
-        )
-        intervals[index] = min(intervals[index, 0], int(low)), max(intervals[index, 1], int(high))
-        support[index] = (np.abs(drawn - place) <= 1).any(axis=1).mean()
+    sure = boundaries(curves, made, clock, n_segments, interval_draws=settings.interval_draws, rng=rng, **options)
     return Phases(
-        breaks=breaks,
-        intervals=intervals,
-        support=support,
-        k_support=k_support,
+        boundaries=sure,
         sse=float(cuts.errors[n_segments - 1, 0]),
         bic=float(scores[n_segments - 1]),
         gain=float(scores[0] - scores[n_segments - 1]),
@@ -148,35 +144,22 @@ def find_phases(
     )
 
 
-def _resampled_breaks(
-    made: np.ndarray, clock: Clock, n_segments: int, options: dict
-) -> tuple[np.ndarray, float]:
-    """Breaks of each draw's best cut into `n_segments`, [draw, break], and the share of draws whose BIC prefers that number."""
-    breaks, preferred = [np.zeros((0, n_segments - 1), dtype=np.int64)], []
-    for block in draw_blocks(len(made), made.shape[1]):
-        standard = standardise(made[block], clock.weight)
-        cuts = best_cuts(standard, clock, **options)
-        breaks.append(cuts.breaks(n_segments))
-        preferred.append(criteria(standard, clock, cuts, model=options["model"]).argmin(axis=0) + 1 == n_segments)
-    return np.concatenate(breaks), float(np.concatenate(preferred).mean()) if preferred else float("nan")
-
-
 def _table(phases: Phases, steps: np.ndarray, warmup: float) -> pd.DataFrame:
-    rows = []
-    for index, (first, stop) in enumerate(pairwise([0, *phases.breaks, len(steps)])):
-        low, high = phases.intervals[index - 1] if index else (0, 0)
+    rows, sure = [], phases.boundaries
+    for index, (first, stop) in enumerate(pairwise([0, *sure.places, len(steps)])):
+        low, high = sure.intervals[index - 1] if index else (0, 0)
         rows.append(
             {
-                "n_segments": len(phases.breaks) + 1,
+                "n_segments": len(sure.places) + 1,
                 "segment": index,
                 "first_step": int(steps[first]),
                 "last_step": int(steps[stop - 1]),
                 "break_step": int(steps[first]) if index else None,
                 "break_lo": int(steps[low]) if index else None,
                 "break_hi": int(steps[high]) if index else None,
-                "break_support": phases.support[index - 1] if index else np.nan,
+                "break_support": sure.support[index - 1] if index else np.nan,
                 "break_over_warmup": steps[first] / warmup if index else np.nan,
-                "k_support": phases.k_support,
+                "k_support": sure.k_support,
                 "effective_snapshots": phases.effective_snapshots,
                 "sse": phases.sse,
                 "bic": phases.bic,

@@ -20,7 +20,7 @@ SECTIONS: Mapping[str, str] = {
     "dictionary": "What all this rests on",
 }
 HEADLINES = (
-    "ngram_order", "loss_below_h2", "boundary_joint", "classes", "onsets", "turning_point",
+    "ngram_order", "loss_below_h2", "boundary_joint", "boundary_all_clocks", "classes", "onsets", "turning_point",
     "dimensionality", "dimensionality_beyond_spectrum", "complexity", "abilities", "reconstruction", "convergence",
 )  # fmt: skip
 """Keys of the findings that open the report: one or two per claim of the paper, found or not."""
