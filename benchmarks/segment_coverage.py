@@ -17,7 +17,7 @@ from snapcoder.phases.one_process import increment_p, smooth_p
 from snapcoder.phases.segmentation import best_cuts, criteria, standardise
 
 STEPS = np.array((0, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1408, 2000))
-NOISES = (1.5, 2.5, 4.0)  # mean size of a jump, in standard deviations of a snapshot about its segment
+NOISES = (1.5, 3.0)  # mean size of a jump, in standard deviations of a snapshot about its segment
 MEASURED = 0.3  # share of that scatter's variance that documents and features explain: what resampling sees
 OPTIONS = {"max_segments": 4, "min_size": 2}
 

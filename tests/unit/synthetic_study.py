@@ -250,7 +250,7 @@ def _phases(rng) -> dict[str, pd.DataFrame]:
             label = ("statistical", "transition", "feature")[i] if len(parts) == 3 else ("statistical", "feature")[i]
             segments.append(
                 {"metric_set": name, "clock": clock, "model": model, "preferred": model == "piecewise_const",
-                 "n_segments": len(parts), "segment": i, "first_step": first, "last_step": last,
+                 "n_segments": len(parts), "most_segments": 4, "segment": i, "first_step": first, "last_step": last,
                  "break_step": first if i else np.nan, "break_lo": first / 2 if i else np.nan,
                  "break_hi": first * 2 if i else np.nan, "break_support": 0.8 if i else np.nan,
                  "break_over_warmup": first / 100 if i else np.nan, "k_support": 0.7, "effective_snapshots": 9.0, "sse": 3.0,

@@ -55,7 +55,7 @@ CATALOGUE: tuple[Figure, ...] = (
         "Phase boundaries on four clocks",
         "Where metrics are cut when snapshots weigh as much as the stretch of log steps, linear steps, tokens or loss that "
         "they stand for. A point lies between the last snapshot before a boundary and the first after it; a bar spans the "
-        "95% interval of that first snapshot. Filled: one continuous process is rejected (p < 0.05, the larger of two "
+        "95% interval, at least that gap. Filled: one continuous process is rejected (p < 0.05, the larger of two "
         "permutation tests); open: it is not, so the cut is no phase boundary. Beside each row: levels or straight "
         "lines, whichever BIC prefers; K segments and the share of bootstrap draws that prefer as many; p. No point: one "
         f"segment. {_AXIS}",

@@ -7,13 +7,45 @@ compared with the ratios of data made under that hypothesis, from the segments f
 their residuals, resampled in blocks. The interval spans all places that are not rejected at 5%.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from snapcoder.phases.clocks import Clock
-from snapcoder.phases.segmentation import PARAMETERS, Cuts, best_cuts, fitted
+from snapcoder.phases.segmentation import PARAMETERS, best_cuts, draw_blocks, fitted
 
 LEVEL = 0.95
 BLOCK = 2  # snapshots: neighbours stray together
+HOPELESS = 2.0  # times the ratio that curves without this boundary reach: places beyond are not simulated
+
+
+@dataclass(frozen=True)
+class _Test:
+    """The curves under test and what is drawn for every place alike."""
+
+    curves: np.ndarray  # standardised, [snapshot, metric]
+    clock: Clock
+    n_segments: int
+    model: str
+    min_size: int
+    rows: np.ndarray  # [draw, snapshot] whose residual each snapshot gets
+
+    def cut(self, curves: np.ndarray):
+        return best_cuts(curves, self.clock, model=self.model, max_segments=self.n_segments, min_size=self.min_size)
+
+    def bound(self, breaks: tuple[int, ...], boundary: int, place: int) -> float:
+        """Return the ratio at `place` that 95% of curves with these breaks do not exceed."""
+        n = len(self.curves)
+        fit = fitted(self.curves, breaks, self.clock, model=self.model)
+        free = max(n - self.n_segments * PARAMETERS[self.model], 1)
+        residual = np.nan_to_num(self.curves - fit) * np.sqrt(n / free)  # enlarged for the fitted parameters
+        ratios = []
+        for block in draw_blocks(len(self.rows), n):
+            simulated = self.cut(fit + residual[self.rows[block]] + 0.0 * self.curves)  # undefined stays undefined
+            least = simulated.errors[self.n_segments - 1]
+            excess = np.maximum(simulated.profile(self.n_segments, boundary)[:, place] - least, 0.0)
+            ratios.append(np.divide(excess, least, out=np.zeros(len(least)), where=least > 0))
+        return float(np.quantile(np.concatenate(ratios), LEVEL, method="inverted_cdf"))
 
 
 def break_intervals(
@@ -28,24 +60,27 @@ def break_intervals(
 ) -> np.ndarray:
     """Return the first and last place of every boundary's 95% interval, [boundary, 2], for K = `n_segments`.
 
-    curves: standardised, [snapshot, metric]. A place is the first snapshot after a boundary.
+    curves: standardised, [snapshot, metric]. A place is the first snapshot after a boundary. Places are tested from the
+    outside inwards until one is not rejected; the best place never is.
     """
-    options = {"model": model, "max_segments": n_segments, "min_size": min_size}
-    observed = best_cuts(curves[None], clock, **options)
+    test = _Test(curves, clock, n_segments, model, min_size, _resampled_rows(len(curves), draws, rng))
+    observed = test.cut(curves[None])
     error = observed.errors[n_segments - 1, 0]
-    rows = _resampled_rows(len(curves), draws, rng)
+    best = [int(place) for place in observed.breaks(n_segments)[0]]
     found = np.zeros((n_segments - 1, 2), dtype=np.int64)
-    for boundary, best in enumerate(observed.breaks(n_segments)[0], 1):
-        profile = observed.profile(n_segments, boundary)[0]
-        places = np.flatnonzero(np.isfinite(profile))
-        inside = [
-            place
-            for place in places
-            if place == best
-            or profile[place] - error
-            <= error * _bound(curves, clock, observed, n_segments, boundary, int(place), rows, options)
-        ]
-        found[boundary - 1] = inside[0], inside[-1]
+    for boundary, middle in enumerate(best, 1):
+        excess = observed.profile(n_segments, boundary)[0] - error
+        without = tuple(place for place in best if place != middle)
+        hopeful = np.flatnonzero(excess <= error * HOPELESS * test.bound(without, boundary, middle))
+
+        def kept(place: int, boundary: int = boundary, middle: int = middle, excess: np.ndarray = excess) -> bool:
+            breaks = observed.breaks_through(n_segments, boundary, place)
+            return place == middle or excess[place] <= error * test.bound(breaks, boundary, place)
+
+        found[boundary - 1] = (
+            next(place for place in (*hopeful[hopeful < middle].tolist(), middle) if kept(place)),
+            next(place for place in (*hopeful[hopeful > middle][::-1].tolist(), middle) if kept(place)),
+        )
     return found
 
 
@@ -53,17 +88,3 @@ def _resampled_rows(n: int, draws: int, rng: np.random.Generator) -> np.ndarray:
     """Return which snapshot's residual each snapshot gets, [draw, snapshot]: circular blocks of neighbours."""
     starts = rng.integers(n, size=(draws, -(-n // BLOCK)))
     return ((starts[:, :, None] + np.arange(BLOCK)).reshape(draws, -1)[:, :n]) % n
-
-
-def _bound(curves, clock, observed: Cuts, n_segments, boundary, place, rows, options) -> float:
-    """Return the ratio at the true place that 95% of draws do not exceed, were that place `place`."""
-    n = len(curves)
-    fit = fitted(curves, observed.breaks_through(n_segments, boundary, place), clock, model=options["model"])
-    free = max(n - n_segments * PARAMETERS[options["model"]], 1)
-    residual = np.nan_to_num(curves - fit) * np.sqrt(n / free)  # enlarged for the fitted parameters
-    made = fit + residual[rows] + 0.0 * curves  # undefined values stay undefined
-    simulated = best_cuts(made, clock, **options)
-    least = simulated.errors[n_segments - 1]
-    excess = simulated.profile(n_segments, boundary)[:, place] - least
-    ratio = np.divide(excess, least, out=np.zeros(len(rows)), where=least > 0)
-    return float(np.quantile(np.maximum(ratio, 0.0), LEVEL, method="inverted_cdf"))

@@ -97,7 +97,7 @@ def phase_segments(
             )
             preferred = min(settings.models, key=lambda other, clock=clock: found[other, clock].bic) == model
             tables.append(
-                _table(phases, steps, warmup).assign(
+                _table(phases, steps, warmup=warmup, most=settings.max_segments).assign(
                     metric_set=name,
                     clock=clock,
                     model=model,
@@ -144,18 +144,19 @@ def find_phases(curves: np.ndarray, made: np.ndarray, clock: Clock, *, model: st
     )
 
 
-def _table(phases: Phases, steps: np.ndarray, warmup: float) -> pd.DataFrame:
+def _table(phases: Phases, steps: np.ndarray, *, warmup: float, most: int) -> pd.DataFrame:
     rows, sure = [], phases.boundaries
     for index, (first, stop) in enumerate(pairwise([0, *sure.places, len(steps)])):
         low, high = sure.intervals[index - 1] if index else (0, 0)
         rows.append(
             {
                 "n_segments": len(sure.places) + 1,
+                "most_segments": most,
                 "segment": index,
                 "first_step": int(steps[first]),
                 "last_step": int(steps[stop - 1]),
                 "break_step": int(steps[first]) if index else None,
-                "break_lo": int(steps[low]) if index else None,
+                "break_lo": int(steps[low - 1]) if index else None,
                 "break_hi": int(steps[high]) if index else None,
                 "break_support": sure.support[index - 1] if index else np.nan,
                 "break_over_warmup": steps[first] / warmup if index else np.nan,

@@ -40,6 +40,7 @@ def _boundary(segments: pd.DataFrame, name: str) -> Finding:
     sure = (
         f"{p_text(p)} against one continuous process, {p_text(p_holm)} after correction for clocks and models; "
         f"{percent(first['k_support'])} of bootstrap draws prefer as many segments"
+        f"{', the most that were allowed' if n == first['most_segments'] else ''}"
     )
     if not supported(rows):
         sentence = (
@@ -53,7 +54,7 @@ def _boundary(segments: pd.DataFrame, name: str) -> Finding:
         support = float(row["break_support"])
         stable = stable or support >= 0.5
         texts.append(
-            f"between {step(before['last_step'])} and {step(row['first_step'])} (95% interval of the snapshot after it "
+            f"between {step(before['last_step'])} and {step(row['first_step'])} (95% interval of steps "
             f"{between(row['break_lo'], row['break_hi'], 0)}; in {percent(support)} of bootstrap draws)"
         )
         place, low, high = float(row["break_step"]), row["break_lo"], row["break_hi"]
@@ -121,7 +122,7 @@ def _shared(clocks: dict[str, pd.DataFrame]) -> list[float]:
     return [
         float(place)
         for low, high, place in first
-        if all(any(low <= other_high and other_low <= high for other_low, other_high, _ in other) for other in others)
+        if all(any(low < other_high and other_low < high for other_low, other_high, _ in other) for other in others)
     ]
 
 
@@ -138,7 +139,7 @@ def _warmup(segments: pd.DataFrame) -> Finding:
         return undecidable(key, "phases", claim, "The length of the warm-up is not known, or there was none.", _TABLE)
     warmup = place / ratio
     low, high = (float(records[0][bound]) / warmup for bound in ("break_lo", "break_hi"))
-    verdict: Verdict = "found" if low > 1 else "not_found" if high <= 1 else "undecidable"
+    verdict: Verdict = "found" if low >= 1 else "not_found" if high <= 1 else "undecidable"
     later = ", ".join(number(float(record["break_over_warmup"])) for record in records[1:])
     sentence = (
         f"In {_SETS[name]} on log steps, the first boundary lies at {number(ratio)} {between(low, high)} of the warm-up's "

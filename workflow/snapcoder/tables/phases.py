@@ -101,6 +101,13 @@ PHASE_SEGMENTS = TableSchema(
         ),
         Column("preferred", "bool", "–", "the model with the lower BIC for this metric set and clock"),
         Column("n_segments", "int8", "segments", "K chosen by BIC; 1 means that no boundary was found", minimum=1),
+        Column(
+            "most_segments",
+            "int8",
+            "segments",
+            "K that BIC could choose at most; K at this limit is a lower bound",
+            minimum=1,
+        ),
         Column("segment", "int8", "index", "position of the segment, from 0", minimum=0),
         Column("first_step", "int64", "training steps", "first snapshot in the segment", minimum=0),
         Column("last_step", "int64", "training steps", "last snapshot in the segment", minimum=0),
@@ -115,10 +122,17 @@ PHASE_SEGMENTS = TableSchema(
             "break_lo",
             "int64",
             "training steps",
-            "first snapshot of the boundary's 95% interval: scatter about segments, and documents, features, seeds resampled",
+            "last snapshot before the boundary's 95% interval, which is (break_lo, break_hi]: scatter about segments allowed for, "
+            "and documents, features and seeds resampled",
             nullable=True,
         ),
-        Column("break_hi", "int64", "training steps", "last snapshot of that interval", nullable=True),
+        Column(
+            "break_hi",
+            "int64",
+            "training steps",
+            "last snapshot of that interval: the first one after the boundary at the latest",
+            nullable=True,
+        ),
         Column(
             "break_support",
             "float64",
