@@ -56,7 +56,9 @@ def draw_boundaries(tables: Mapping[str, pd.DataFrame]) -> Figure:
     if not shown:
         not_found(ax, "no metrics were segmented")
         return figure
-    ticks, sets, y = [], {}, 0.0
+    ticks: list[tuple[float, str]] = []
+    sets: dict[str, float] = {}  # height of the first row of each
+    y = 0.0
     for (metric_set, clock), rows in shown.items():
         if metric_set not in sets:
             y -= 0.8 if sets else 0.0

@@ -6,7 +6,7 @@ import numpy as np
 
 from snapcoder.phases.break_intervals import break_intervals
 from snapcoder.phases.clocks import Clock
-from snapcoder.phases.segmentation import best_cuts, criteria, draw_blocks, standardise
+from snapcoder.phases.segmentation import CutOptions, best_cuts, criteria, draw_blocks, standardise
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def boundaries(
     what the scatter of snapshots about their segments allows (`break_intervals`) and the middle 95% of its places in the
     resampled curves.
     """
-    options = {"model": model, "max_segments": max_segments, "min_size": min_size}
+    options: CutOptions = {"model": model, "max_segments": max_segments, "min_size": min_size}
     standard = standardise(curves, clock.weight)
     places = best_cuts(standard[None], clock, **options).breaks(n_segments)[0]
     drawn, k_support = resampled_places(made, clock, n_segments, **options)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from snapcoder.phases.clocks import Clock
-from snapcoder.phases.segmentation import PARAMETERS, best_cuts, draw_blocks, fitted
+from snapcoder.phases.segmentation import PARAMETERS, Cuts, best_cuts, draw_blocks, fitted
 
 LEVEL = 0.95
 BLOCK = 2  # snapshots: neighbours stray together
@@ -30,7 +30,8 @@ class _Test:
     min_size: int
     rows: np.ndarray  # [draw, snapshot] whose residual each snapshot gets
 
-    def cut(self, curves: np.ndarray):
+    def cut(self, curves: np.ndarray) -> Cuts:
+        """Return the best cuts of curves [draw, snapshot, metric] under the test's settings."""
         return best_cuts(curves, self.clock, model=self.model, max_segments=self.n_segments, min_size=self.min_size)
 
     def bound(self, breaks: tuple[int, ...], boundary: int, place: int) -> float:

@@ -12,6 +12,8 @@ valid for their union):
   is how much the best cut is better, by BIC, than smooth curves; none where it is worse.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from snapcoder.phases.clocks import Clock
@@ -116,7 +118,9 @@ def _smooth_bases(x: np.ndarray) -> list[np.ndarray]:
     return [np.stack([one, x, x**2], axis=1), *(np.stack([one, shape], axis=1) for shape in shapes)]
 
 
-def _scores(values: np.ndarray, clock: Clock, *, model: str, max_segments: int, min_size: int):
+def _scores(
+    values: np.ndarray, clock: Clock, *, model: str, max_segments: int, min_size: int
+) -> tuple[np.ndarray, np.ndarray]:
     """BIC of one segment and the least of two or more, [draw] each; NaN where two do not fit."""
     standard = standardise(values, clock.weight)
     cuts = best_cuts(standard, clock, model=model, max_segments=max_segments, min_size=min_size)
@@ -137,7 +141,7 @@ def _smooth_bic(standard: np.ndarray, clock: Clock) -> np.ndarray:
     )
 
 
-def _p_value(observed: np.ndarray, made: np.ndarray, statistic) -> float:
+def _p_value(observed: np.ndarray, made: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray]) -> float:
     """(1 + draws at least as large as what was observed) / (1 + draws)."""
     reference = statistic(observed[None])[0]
     if np.isnan(reference):

@@ -35,9 +35,9 @@ def resampled_curves(
         for name, curves in feature_curves(table, weights).items():
             result.setdefault(name, np.full((draws, len(steps)), np.nan))[mine] = curves
     behaviour = behaviour[behaviour["draw"] < draws]
-    for name, part in behaviour.groupby("metric", sort=True):
-        curves = part.pivot(index="draw", columns="step", values="value").reindex(columns=steps)
-        result[str(name)] = curves.to_numpy()
+    for metric, part in behaviour.groupby("metric", sort=True):
+        values = part.pivot(index="draw", columns="step", values="value").reindex(columns=steps)
+        result[str(metric)] = values.to_numpy()
     return result
 
 

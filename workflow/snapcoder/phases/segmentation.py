@@ -8,6 +8,7 @@ least error with one boundary held at any place is known too.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypedDict
 
 import numpy as np
 
@@ -17,6 +18,14 @@ SMALLEST_RESIDUAL = 1e-3  # share of the variance: below it a better fit is no b
 PARAMETERS = {"piecewise_const": 1, "piecewise_linear": 2}  # per segment and metric
 FEWEST = {"piecewise_const": 1, "piecewise_linear": 3}  # snapshots in a segment: two always lie on a line
 COSTS_AT_ONCE = 10_000_000  # numbers: 80 MB
+
+
+class CutOptions(TypedDict):
+    """What may be a cut: model of a segment, most segments, fewest snapshots in one."""
+
+    model: str
+    max_segments: int
+    min_size: int
 
 
 @dataclass(frozen=True)

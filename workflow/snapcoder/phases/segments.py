@@ -18,7 +18,7 @@ from snapcoder.phases.feature_curves import FeatureTable
 from snapcoder.phases.labels import phase_labels
 from snapcoder.phases.one_process import holm, increment_p, smooth_p
 from snapcoder.phases.resampled_curves import resampled_curves, stacked_draws
-from snapcoder.phases.segmentation import best_cuts, criteria, standardise
+from snapcoder.phases.segmentation import CutOptions, best_cuts, criteria, standardise
 from snapcoder.study.analysis import PhaseSettings
 
 NGRAM_METRICS = (
@@ -89,19 +89,19 @@ def phase_segments(
         corrected = dict(zip(found, holm([phases.p_perm for phases in found.values()]), strict=True))
         for (model, clock), phases in found.items():
             labels = phase_labels(
-                phases.boundaries.places,
+                phases.boundaries.places.tolist(),
                 estimates,
                 len(steps),
                 p_perm=phases.p_perm,
                 statistical_mi=settings.statistical_mi,
             )
-            preferred = min(settings.models, key=lambda other, clock=clock: found[other, clock].bic) == model
+            _, preferred = min((found[other, clock].bic, other) for other in settings.models)
             tables.append(
                 _table(phases, steps, warmup=warmup, most=settings.max_segments).assign(
                     metric_set=name,
                     clock=clock,
                     model=model,
-                    preferred=preferred,
+                    preferred=preferred == model,
                     label=labels,
                     p_holm=corrected[model, clock],
                 )
@@ -125,21 +125,21 @@ def find_phases(curves: np.ndarray, made: np.ndarray, clock: Clock, *, model: st
 
     made: resampled curves [draw, snapshot, metric].
     """
-    options = {"model": model, "max_segments": settings.max_segments, "min_size": settings.min_size}
+    options: CutOptions = {"model": model, "max_segments": settings.max_segments, "min_size": settings.min_size}
     standard = standardise(curves, clock.weight)
     cuts = best_cuts(standard[None], clock, **options)
     scores = criteria(standard[None], clock, cuts, model=model)[:, 0]
     n_segments = int(scores.argmin()) + 1
     rng = np.random.default_rng(settings.seed)  # the same permutations on every clock
-    tested = {"draws": settings.permutations, "rng": rng, **options}
+    draws = settings.permutations
     sure = boundaries(curves, made, clock, n_segments, interval_draws=settings.interval_draws, rng=rng, **options)
     return Phases(
         boundaries=sure,
         sse=float(cuts.errors[n_segments - 1, 0]),
         bic=float(scores[n_segments - 1]),
         gain=float(scores[0] - scores[n_segments - 1]),
-        p_increments=increment_p(curves, clock, **tested),
-        p_smooth=smooth_p(curves, clock, **tested),
+        p_increments=increment_p(curves, clock, draws=draws, rng=rng, **options),
+        p_smooth=smooth_p(curves, clock, draws=draws, rng=rng, **options),
         effective_snapshots=clock.effective_snapshots,
     )
 
