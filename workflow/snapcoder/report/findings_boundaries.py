@@ -66,7 +66,7 @@ def _boundary(segments: pd.DataFrame, name: str) -> Finding:
     labels = ", then ".join(f"{label} from {step(next(group)['first_step'])}" for label, group in named)
     sentence = (
         f"On log steps, with {_MODELS[first['model']]} as segments, {plural(n - 1, 'boundary')}: {'; '.join(texts)}. "
-        f"{sure[0].upper()}{sure[1:]}. BIC gain over no boundary: {number(gain, 1)}. Labels by rule: {labels}."
+        f"Evidence: {sure}. BIC gain over no boundary: {number(gain, 1)}. Labels by rule: {labels}."
     )
     found = stable and gain > STRONG_BIC and p_holm < SIGNIFICANT
     return Finding(
