@@ -4,9 +4,9 @@ import jsonschema
 import pytest
 
 from snapcoder.study.generated import generated_files
-from snapcoder.study.load import load_study
 from snapcoder.study.schema import config_schema
 from snapcoder.study.settings import _SECTIONS, _UNUSED, step_settings
+from snapcoder.study.snapshots import LocalSettings, SnapshotSettings
 from snapcoder.study.study import Study
 
 FILES = generated_files()
@@ -37,7 +37,7 @@ def test_settings_of_a_step_hold_only_its_sections():
 
 
 def test_the_warmup_of_local_checkpoints_reaches_the_phases_and_no_one_elses():
-    local = load_study({"snapshots": {"source": "local", "local": {"pattern": "step{step}", "warmup_steps": 1430}}})
+    local = Study(snapshots=SnapshotSettings(source="local", local=LocalSettings(warmup_steps=1430)))
     assert '"warmup_steps":1430' in step_settings(local, "phase_segments", layer=2)
     assert '"warmup_steps":null' in step_settings(Study(), "phase_segments", layer=2)
     assert "warmup_steps" not in step_settings(local, "phase_metrics", layer=2)
