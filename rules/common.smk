@@ -349,6 +349,15 @@ def of_study_and_controls(path, kinds=None):
     return [f"<results>/{path}", *of_controls(path, kinds)]
 
 
+def seed_trajectories():
+    """Histories of features in dictionaries of other seeds, over the same snapshots; they have no added ones."""
+    if ADDED:
+        return []
+    return of_controls(
+        "tables/block{layer}/feature_trajectory.parquet", ("crosscoder_seed",)
+    )
+
+
 def sae_series():
     """The autoencoders of single snapshots that the study asks for."""
     if not STUDY.controls.sae_series:

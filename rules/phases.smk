@@ -42,6 +42,8 @@ rule phase_segments:
         phase_metrics="<results>/tables/block{layer}/phase_metrics.parquet",
         draws=expand("<models>/behaviour/step{step}.draws.parquet", step=SHOWN),
         trajectory="<results>/tables/block{layer}/feature_trajectory.parquet",
+        training_log=training_log(),
+        seed_trajectories=seed_trajectories(),
     output:
         table="<results>/tables/block{layer}/phase_segments.parquet",
         record="<records>/phase_segments.block{layer}.json",
@@ -60,7 +62,8 @@ rule phase_segments:
         code=code("phase_segments"),
     shell:
         "python -m snapcoder phase_segments --in phase_metrics {input.phase_metrics} --in draws {input.draws}"
-        " --in trajectory {input.trajectory}"
+        " --in trajectory {input.trajectory} --in training_log {input.training_log}"
+        " --in seed_trajectories {input.seed_trajectories}"
         " --out table {output.table}"
         " --record {output.record} --settings {params.settings:q} --code {params.code} --threads {threads}"
         " --log {log}"

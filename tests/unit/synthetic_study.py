@@ -5,6 +5,8 @@ The story: the bigram distance is lowest at step 64, directions turn between 64 
 Tokens are hostile on purpose.
 """
 
+from itertools import product
+
 import numpy as np
 import pandas as pd
 
@@ -397,14 +399,20 @@ def _phases(rng) -> dict[str, pd.DataFrame]:
             )  # fmt: skip
     cuts = {"ngram": ((0, 16), (64, 128), (256, 2000)), "features": ((0, 128), (256, 2000)), "joint": ((0, 2000),)}
     segments = []
-    for name, parts in cuts.items():
+    for (name, parts), clock, model in product(
+        cuts.items(), ("log_step", "step", "tokens", "loss"), ("piecewise_const", "piecewise_linear")
+    ):
+        p = 0.3 if clock in ("step", "tokens") else 0.002  # no boundary is supported on linear steps
         for i, (first, last) in enumerate(parts):
             label = ("statistical", "transition", "feature")[i] if len(parts) == 3 else ("statistical", "feature")[i]
             segments.append(
-                {"metric_set": name, "clock": "log_step", "n_segments": len(parts), "segment": i, "first_step": first,
-                 "last_step": last, "break_step": first if i else np.nan, "break_lo": first / 2 if i else np.nan,
-                 "break_hi": first * 2 if i else np.nan, "break_support": 0.8 if i else np.nan, "sse": 3.0, "bic": -20.0,
-                 "delta_bic_vs_1seg": 0.0 if len(parts) == 1 else 25.0, "label": label}
+                {"metric_set": name, "clock": clock, "model": model, "preferred": model == "piecewise_const",
+                 "n_segments": len(parts), "most_segments": 4, "segment": i, "first_step": first, "last_step": last,
+                 "break_step": first if i else np.nan, "break_lo": first / 2 if i else np.nan,
+                 "break_hi": first * 2 if i else np.nan, "break_support": 0.8 if i else np.nan,
+                 "break_over_warmup": first / 100 if i else np.nan, "k_support": 0.7, "effective_snapshots": 9.0, "sse": 3.0,
+                 "bic": -20.0, "delta_bic_vs_1seg": 0.0 if len(parts) == 1 else 25.0, "p_increments": p, "p_smooth": 0.002,
+                 "p_perm": p, "p_holm": min(8 * p, 1.0), "label": label if p < 0.05 or len(parts) == 1 else "unsupported"}
             )  # fmt: skip
     return {"phase_metrics": pd.DataFrame(rows), "phase_segments": pd.DataFrame(segments)}
 

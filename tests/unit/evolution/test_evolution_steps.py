@@ -353,13 +353,15 @@ def test_the_phase_steps_write_tables_that_fit_their_schemas(study, tmp_path):
         ),
         "snapshots": write_parquet(tmp_path / "s.parquet", step=STEPS, tokens=np.array(STEPS) * 8),
     }  # fmt: skip
-    options = {"phases": dataclasses.asdict(PhaseSettings(bootstrap=20)), "layer": 2}
+    options = {"phases": dataclasses.asdict(PhaseSettings(bootstrap=20, permutations=19, interval_draws=20)), "layer": 2,
+               "warmup_steps": None}  # fmt: skip
     metrics, segments = tmp_path / "phase_metrics.parquet", tmp_path / "phase_segments.parquet"
     phase_metrics(job("phase_metrics", inputs, {"table": metrics}, **options))
-    inputs = {"phase_metrics": metrics, "draws": tuple(draws), "trajectory": inputs["trajectory"]}
+    inputs = {"phase_metrics": metrics, "draws": tuple(draws), "trajectory": inputs["trajectory"],
+              "seed_trajectories": (inputs["trajectory"],), "training_log": inputs["training_log"]}  # fmt: skip
     phase_segments(job("phase_segments", inputs, {"table": segments}, **options))
     table = read_table(segments)
-    ngram = table[table["metric_set"] == "ngram"]
+    ngram = table.query("metric_set == 'ngram' and clock == 'log_step' and model == 'piecewise_const'")
     assert list(ngram["break_step"].dropna()) == [64]
     rows = read_table(metrics)
     assert {"ngram", "features", "optimiser", "reconstruction", "activations"} == set(rows["group"])

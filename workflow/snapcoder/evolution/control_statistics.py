@@ -148,7 +148,7 @@ def _boundaries(segments: pd.DataFrame | None) -> list[_Value]:
     """Return the boundaries of the n-gram metrics and the feature metrics on log steps."""
     if segments is None:
         return []
-    chosen = segments[(segments["clock"] == "log_step") & segments["break_step"].notna()]
+    chosen = segments[(segments["clock"] == "log_step") & segments["preferred"] & segments["break_step"].notna()]
     chosen = chosen[chosen["metric_set"].isin(["ngram", "features"])]
     places = chosen[["break_step", "break_lo", "break_hi"]].to_numpy(dtype=float, na_value=np.nan)
     names = zip(chosen["metric_set"], chosen["segment"], strict=True)

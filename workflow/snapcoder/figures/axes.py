@@ -71,19 +71,22 @@ def snapshot_axis(
     return ax
 
 
-def shade_boundaries(ax: Axes, segments: pd.DataFrame, *, scale: Scale = "log", text: bool = False) -> Axes:
-    """Shade the 95% interval of every phase boundary in `segments` (one metric set) and mark the boundary itself.
+def shade_boundaries(
+    ax: Axes, segments: pd.DataFrame, *, scale: Scale = "log", text: bool = False, supported: bool = True
+) -> Axes:
+    """Shade the 95% interval of every phase boundary in `segments` (one cut) and mark the middle of its gap.
 
-    The boundary lies between the last snapshot of one segment and the first of the next: both ends are drawn.
+    The boundary lies between the last snapshot of one segment and the first of the next. Cuts that one continuous process
+    explains are thin dotted lines without interval.
     """
     rows = segments.sort_values("segment").to_dict("records")
     for before, after in itertools.pairwise(rows):
-        if pd.notna(after["break_lo"]) and pd.notna(after["break_hi"]):
+        if supported and pd.notna(after["break_lo"]) and pd.notna(after["break_hi"]):
             low, high = place([after["break_lo"], after["break_hi"]], scale)
             ax.axvspan(low, high, color=GREY, alpha=0.13, linewidth=0)
         ends = place([before["last_step"], after["first_step"]], scale)
         middle = float(np.sqrt(ends.prod()) if scale == "log" else ends.mean())
-        ax.axvline(middle, color=GREY, linewidth=1.0, linestyle="--")
+        ax.axvline(middle, color=GREY, linewidth=1.0 if supported else 0.7, linestyle="--" if supported else ":")
     if text:
         for label, group in itertools.groupby(rows, key=lambda row: str(row["label"])):
             alike = list(group)  # neighbours with the same label are named once

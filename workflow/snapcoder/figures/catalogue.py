@@ -36,8 +36,9 @@ CATALOGUE: tuple[Figure, ...] = (
         "averaged over all contexts (unigram) or over contexts that end in the same token (bigram). Information used "
         "from the context: entropy of the average prediction minus mean entropy of predictions (whole context); the "
         "same with averages per current token (beyond the current token). Dashed lines: phase boundaries from "
-        "segmenting these metrics (the lowest panel: feature metrics) on log steps; grey bands: 95% bootstrap "
-        f"interval of a boundary; labels: by rule (docs/definitions.md). {_BANDS} {_AXIS}",
+        "segmenting these metrics (the lowest panel: feature metrics) on log steps; grey bands: 95% interval of a "
+        "boundary; dotted lines: where a cut would lie that one continuous process explains as well; labels: by rule "
+        f"(docs/definitions.md). {_BANDS} {_AXIS}",
         ("phase_metrics", "phase_segments", "ngram_entropy"),
     ),
     Figure(
@@ -45,7 +46,7 @@ CATALOGUE: tuple[Figure, ...] = (
         "phases",
         "The same on a linear axis",
         "The curves of the figure before on linear steps: here a phase takes the room that it takes in training. Log "
-        "axes stretch the beginning; a claim about phases should survive this view.",
+        "axes stretch the beginning; a claim about phases should survive this view. Boundaries are those of the linear clock.",
         ("phase_metrics", "phase_segments", "ngram_entropy"),
     ),
     Figure(
@@ -72,6 +73,18 @@ CATALOGUE: tuple[Figure, ...] = (
         "frequency: bands of the training text, its most frequent tokens first; position: tokens of the sequence before); "
         f"those with fewer than 100 scored tokens are left out. {_BANDS} {_AXIS}",
         ("token_class_loss", "token_classes"),
+    ),
+    Figure(
+        "boundaries",
+        "phases",
+        "Phase boundaries on four clocks",
+        "Where metrics are cut when snapshots weigh as much as the stretch of log steps, linear steps, tokens or loss that "
+        "they stand for. A point lies between the last snapshot before a boundary and the first after it; a bar spans the "
+        "95% interval, at least that gap. Filled: one continuous process is rejected (p < 0.05, the larger of two "
+        "permutation tests); open: it is not, so the cut is no phase boundary. Beside each row: levels or straight "
+        "lines, whichever BIC prefers; K segments and the share of bootstrap draws that prefer as many; p. No point: one "
+        f"segment. {_AXIS}",
+        ("phase_segments",),
     ),
     Figure(
         "onset_histogram",

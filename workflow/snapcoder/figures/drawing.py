@@ -7,6 +7,7 @@ from matplotlib.figure import Figure as Canvas
 
 from snapcoder.figures import (
     behaviour,
+    boundaries,
     complexity,
     controls,
     dimensionality,
@@ -30,6 +31,7 @@ DRAW: Mapping[str, Callable[[Mapping[str, pd.DataFrame]], Canvas]] = {
     "phases_linear": phases.draw_phases_linear,
     "ngram_text": behaviour.draw_ngram_text,
     "token_class_loss": behaviour.draw_token_class_loss,
+    "boundaries": boundaries.draw_boundaries,
     "onset_histogram": timing.draw_onset_histogram,
     "sensitivity": sensitivity.draw_sensitivity,
     "lifetime_histogram": timing.draw_lifetime_histogram,

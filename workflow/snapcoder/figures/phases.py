@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from snapcoder.figures.axes import Scale, place, shade_boundaries, step_axis
 from snapcoder.figures.style import METRIC_COLOURS, SMALL, new_figure, not_found
-from snapcoder.figures.summary import metric_curve, smoothed_entropies
+from snapcoder.figures.summary import CLOCKS, metric_curve, preferred_segments, smoothed_entropies, supported
 
 _ORDERS = {1: ("h1", "unigram"), 2: ("h2", "bigram"), 3: ("h3", "trigram")}
 _DISTANCES = {
@@ -18,6 +18,7 @@ _DISTANCES = {
     "kl_bi_marginal": ("bigram, marginal", "bigram", ":"),
 }
 _INFORMATION = {"mi_ctx": "whole context", "mi_beyond_bigram": "beyond the current token"}
+_CLOCK: Mapping[Scale, str] = {"log": "log_step", "linear": "step"}
 _FEATURES = {
     "n_new": ("new features", "-", "unigram"),
     "n_lost": ("lost features", "--", "h3"),
@@ -86,11 +87,6 @@ def plot_turnover(metrics: pd.DataFrame, ax: Axes, *, scale: Scale) -> Axes:
     return ax
 
 
-def boundaries(segments: pd.DataFrame, metric_set: str) -> pd.DataFrame:
-    """Return the segments of one metric set; empty when it was not segmented."""
-    return segments[segments["metric_set"] == metric_set] if not segments.empty else segments
-
-
 def _draw(tables: Mapping[str, pd.DataFrame], scale: Scale) -> Figure:
     metrics, segments = tables["phase_metrics"], tables["phase_segments"]
     figure, axes = new_figure(4, 1, height=10.0, sharex=True)
@@ -114,14 +110,21 @@ def _draw(tables: Mapping[str, pd.DataFrame], scale: Scale) -> Figure:
     for ax, title, metric_set in zip(column, titles, sets, strict=True):
         ax.set_title(title, pad=18 if ax in (column[0], column[3]) else 6)
         step_axis(ax, steps, scale=scale, label=ax is column[-1])
-        chosen = boundaries(segments, metric_set)
+        chosen = preferred_segments(segments, metric_set, _CLOCK[scale])
         if len(chosen):
-            shade_boundaries(ax, chosen, scale=scale, text=scale == "log" and ax in (column[0], column[3]))
+            text = scale == "log" and ax in (column[0], column[3])
+            shade_boundaries(ax, chosen, scale=scale, text=text, supported=supported(chosen))
         if ax.get_legend_handles_labels()[0]:
             ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-    if segments.empty or (segments["n_segments"] <= 1).all():
+    cuts = [preferred_segments(segments, name, _CLOCK[scale]) for name in dict.fromkeys(sets)]
+    if not any(supported(cut) for cut in cuts):
         column[0].annotate(
-            "no phase boundary found", (0.99, 0.97), xycoords="axes fraction", ha="right", va="top", fontsize=SMALL
+            f"no phase boundary on {CLOCKS[_CLOCK[scale]]}",
+            (0.99, 0.97),
+            xycoords="axes fraction",
+            ha="right",
+            va="top",
+            fontsize=SMALL,
         )
     return figure
 

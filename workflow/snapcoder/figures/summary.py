@@ -9,6 +9,8 @@ from scipy import stats
 
 ZERO = 0.5  # log axes place step 0 here
 FEW_TOKENS = 100  # classes with fewer scored tokens are in the tables, but not drawn or told of
+SIGNIFICANT = 0.05
+CLOCKS = {"log_step": "log steps", "step": "linear steps", "tokens": "tokens", "loss": "loss"}
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,24 @@ def class_label(name: str) -> str:
     if kind == "position":
         return "–".join(bounds)
     return name.replace("_", " ")
+
+
+def preferred_segments(segments: pd.DataFrame, metric_set: str, clock: str) -> pd.DataFrame:
+    """Return the segments of one metric set on one clock, by the model that BIC prefers there, in order; maybe none."""
+    if segments.empty:
+        return segments
+    chosen = (segments["metric_set"] == metric_set) & (segments["clock"] == clock) & segments["preferred"]
+    return segments[chosen].sort_values("segment")
+
+
+def supported(rows: pd.DataFrame) -> bool:
+    """Return whether the segments of one cut are phases: more than one, and one continuous process is rejected."""
+    return len(rows) > 1 and bool(rows["p_perm"].iloc[0] < SIGNIFICANT)
+
+
+def p_text(p: float) -> str:
+    """Return a p-value as text."""
+    return "p undefined" if np.isnan(p) else f"p = {p:.3f}"
 
 
 def acquired_tasks(performance: pd.DataFrame) -> dict[str, int | None]:

@@ -24,7 +24,7 @@ from snapcoder.storage.hashing import file_sha256, json_sha256
 SCHEMA = 1
 _SOFTWARE = (
     "snapcoder", "torch", "transformers", "tokenizers", "safetensors", "numpy", "scipy", "pandas", "pyarrow", "h5py",
-    "ruptures", "matplotlib", "seaborn", "snakemake",
+    "matplotlib", "seaborn", "snakemake",
 )  # fmt: skip
 
 

@@ -25,8 +25,8 @@ SECTIONS: Mapping[str, str] = {
     "dictionary": "What all this rests on",
 }
 HEADLINES = (
-    "ngram_order", "ngram_before_features", "loss_below_h2", "boundary_joint", "classes", "onsets", "onset_verdicts",
-    "turning_point",
+    "ngram_order", "ngram_before_features", "loss_below_h2", "boundary_joint", "boundary_all_clocks", "classes", "onsets",
+    "onset_verdicts", "turning_point",
     "dimensionality", "dimensionality_beyond_spectrum", "complexity", "abilities", "reconstruction", "convergence",
 )  # fmt: skip
 """Keys of the findings that open the report: one or two per claim of the paper, found or not."""

@@ -1,16 +1,14 @@
 """Findings about the statistical phase and where it ends."""
 
-import itertools
 from collections.abc import Mapping
-from typing import Any
 
 import pandas as pd
 
 from snapcoder.figures.summary import metric_curve, share, smoothed_entropies
 from snapcoder.report.finding import Finding, Statistic, Verdict, between, number, percent, plural, step, undecidable
+from snapcoder.report.findings_boundaries import boundary_findings
 
 BEYOND_BIGRAM = 0.1  # nats: phases.statistical_mi's default; less counts as bigram statistics
-STRONG_BIC = 6.0  # Kass & Raftery (1995): above 6 strong, above 10 very strong evidence
 FEW_FEATURES = 10  # below this, shares of features are not worth a verdict
 _KL = {
     "kl_uni_context": ("unigram", "per context"),
@@ -19,7 +17,6 @@ _KL = {
     "kl_bi_marginal": ("bigram", "averaged over contexts"),
 }
 _ORDERS = {1: "unigram", 2: "bigram", 3: "trigram"}
-_SETS = {"ngram": "the n-gram metrics", "features": "the feature metrics", "joint": "all metrics together"}
 
 
 def phase_findings(tables: Mapping[str, pd.DataFrame]) -> list[Finding]:
@@ -28,7 +25,7 @@ def phase_findings(tables: Mapping[str, pd.DataFrame]) -> list[Finding]:
     found = [_minimum(metrics, metric) for metric in _KL]
     found += [_loss_below(metrics, tables["ngram_entropy"], order) for order in _ORDERS]
     found.append(_beyond_bigram(metrics))
-    found += [_boundary(segments, name) for name in _SETS]
+    found += boundary_findings(segments)
     found.append(_features_after(metrics, tables["feature_timing"]))
     return found
 
@@ -168,54 +165,6 @@ def _beyond_bigram(metrics: pd.DataFrame) -> Finding:
                 "mi_beyond_bigram, last", float(last["value"]), "phase_metrics", last["ci_lo"], last["ci_hi"], "nats"
             ),
         ),
-    )
-
-
-def _boundary(segments: pd.DataFrame, name: str) -> Finding:
-    claim, key = f"There is a phase boundary in {_SETS[name]}", f"boundary_{name}"
-    rows = segments[segments["metric_set"] == name].sort_values("segment") if not segments.empty else segments
-    if rows.empty:
-        return undecidable(key, "phases", claim, "These metrics were not segmented.", "phase_segments")
-    n, gain = int(rows["n_segments"].iloc[0]), float(rows["delta_bic_vs_1seg"].iloc[0])
-    records: list[dict[str, Any]] = rows.to_dict("records")  # type: ignore[assignment]
-    if n <= 1:
-        sentence = "The Bayesian information criterion prefers one segment: no boundary."
-        return Finding(key, "phases", claim, "not_found", sentence, (), ("phase_segments",))
-    named = itertools.groupby(records, key=lambda row: str(row["label"]))
-    labels = ", then ".join(f"{label} from {step(next(group)['first_step'])}" for label, group in named)
-    texts, statistics = [], [Statistic("BIC gain over one segment", gain, "phase_segments")]
-    for before, row in itertools.pairwise(records):
-        support = float(row["break_support"])
-        texts.append(
-            f"between {step(before['last_step'])} and {step(row['first_step'])} (95% interval "
-            f"of the snapshot after it {between(row['break_lo'], row['break_hi'], 0)}; in {percent(support)} of bootstrap draws)"
-        )
-        statistics.append(
-            Statistic(
-                f"boundary {row['segment']}",
-                float(row["break_step"]),
-                "phase_segments",
-                row["break_lo"],
-                row["break_hi"],
-                "training steps",
-            )
-        )
-        statistics.append(Statistic(f"support of boundary {row['segment']}", support, "phase_segments", unit="share"))
-    stable = [row for row in records[1:] if row["break_support"] >= 0.5]
-    sentence = (
-        f"{plural(n - 1, 'boundary')}: {'; '.join(texts)}. Labels by rule: {labels}. "
-        f"BIC gain over no boundary: {number(gain, 1)}."
-    )
-    return Finding(
-        key,
-        "phases",
-        claim,
-        "found" if stable and gain > STRONG_BIC else "undecidable",
-        sentence,
-        tuple(statistics),
-        caveat="Found on log steps, with as many snapshots as there are; a boundary is no finer than "
-        "their spacing, and early ones "
-        "move with the learning-rate warm-up. A piecewise-constant fit also cuts smooth change into segments.",
     )
 
 

@@ -66,12 +66,24 @@ class PhaseSettings:
     )
     min_size: int = setting(2, "Fewest snapshots in a segment.", unit="snapshots", minimum=1)
     bootstrap: int = setting(
-        200, "Draws over documents and features behind the interval of a boundary.", unit="draws", minimum=20
+        200, "Draws over documents, features and seeds behind the interval of a boundary.", unit="draws", minimum=20
+    )
+    models: tuple[str, ...] = setting(
+        ("piecewise_const", "piecewise_linear"),
+        "What a segment is: a constant level, or a straight line over the clock.",
+        choices=("piecewise_const", "piecewise_linear"),
+        unique=True,
+    )
+    permutations: int = setting(
+        499, "Permutations behind each test against one continuous process.", unit="draws", minimum=19
+    )
+    interval_draws: int = setting(
+        100, "Simulated curves behind each place that may lie in a boundary's interval.", unit="draws", minimum=20
     )
     statistical_mi: float = setting(
         0.1, "Largest information beyond the bigram that still counts as statistical.", unit="nats", minimum=0.0
     )
-    seed: int = setting(0, "Seed of the bootstrap.", minimum=0)
+    seed: int = setting(0, "Seed of bootstraps and permutations.", minimum=0)
 
 
 @dataclass(frozen=True)

@@ -94,6 +94,7 @@ _UNUSED: dict[str, frozenset[str]] = {
     "ngram_text": frozenset({"sequences", "bootstrap", "batch_size"}),
     "behaviour": frozenset({"text_sequences"}),
     "token_classes": frozenset({"sequences", "batch_size", "text_sequences"}),
+    "phase_metrics": frozenset({"models", "permutations", "interval_draws"}),
     "tasks": _CARRYING | {"files"},  # files reach the step as inputs
     "task_performance": _MAKING | (_CARRYING - {"bootstrap"}),
     "prompts": _MAKING | (_CARRYING - {"attribution_examples"}) | {"seed"},
@@ -163,6 +164,8 @@ def step_settings(
     if step == "snapshot":
         chosen["folder"] = study.snapshots.local.pattern.replace("{step}", str(snapshot))
         chosen["tokens_per_step"] = study.snapshots.local.tokens_per_step
+    if step == "phase_segments":
+        chosen["warmup_steps"] = study.snapshots.local.warmup_steps if study.snapshots.source == "local" else None
     if step == "integrity":
         chosen["added"] = sorted(study.snapshots.added)
     if step == "control_statistics":

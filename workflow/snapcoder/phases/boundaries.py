@@ -1,0 +1,67 @@
+"""The boundaries of one cut with everything that says how sure they are: intervals, support, support for their number."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from snapcoder.phases.break_intervals import break_intervals
+from snapcoder.phases.clocks import Clock
+from snapcoder.phases.segmentation import CutOptions, best_cuts, criteria, draw_blocks, standardise
+
+
+@dataclass(frozen=True)
+class Boundaries:
+    """Boundaries of a cut into K segments; a place is the first snapshot after a boundary."""
+
+    places: np.ndarray  # [boundary]
+    intervals: np.ndarray  # [boundary, first and last place]
+    support: np.ndarray  # [boundary] share of draws with a boundary within one snapshot; NaN without draws
+    k_support: float  # share of draws whose BIC prefers K segments; NaN without draws
+
+
+def boundaries(
+    curves: np.ndarray,
+    made: np.ndarray,
+    clock: Clock,
+    n_segments: int,
+    *,
+    model: str,
+    max_segments: int,
+    min_size: int,
+    interval_draws: int,
+    rng: np.random.Generator,
+) -> Boundaries:
+    """Return the best cut of curves [snapshot, metric] into `n_segments`, given their number.
+
+    made: resampled curves [draw, snapshot, metric], each cut into the same number. The 95% interval of a boundary spans
+    what the scatter of snapshots about their segments allows (`break_intervals`) and the middle 95% of its places in the
+    resampled curves.
+    """
+    options: CutOptions = {"model": model, "max_segments": max_segments, "min_size": min_size}
+    standard = standardise(curves, clock.weight)
+    places = best_cuts(standard[None], clock, **options).breaks(n_segments)[0]
+    drawn, k_support = resampled_places(made, clock, n_segments, **options)
+    intervals = break_intervals(
+        standard, clock, n_segments, model=model, min_size=min_size, draws=interval_draws, rng=rng
+    )
+    support = np.full(len(places), np.nan)
+    if len(drawn):
+        low = np.percentile(drawn, 2.5, axis=0, method="lower")
+        high = np.percentile(drawn, 97.5, axis=0, method="higher")
+        intervals = np.stack([np.minimum(intervals[:, 0], low), np.maximum(intervals[:, 1], high)], axis=1)
+        near = np.abs(drawn[:, :, None] - places) <= 1  # [draw, boundary of the draw, boundary]
+        support = near.any(axis=1).mean(axis=0)
+    return Boundaries(places, intervals, support, k_support)
+
+
+def resampled_places(
+    made: np.ndarray, clock: Clock, n_segments: int, *, model: str, max_segments: int, min_size: int
+) -> tuple[np.ndarray, float]:
+    """Return each draw's best places for `n_segments`, [draw, boundary], and the share of draws whose BIC prefers that number."""
+    found, preferred = [np.zeros((0, n_segments - 1), dtype=np.int64)], []
+    for block in draw_blocks(len(made), made.shape[1]):
+        standard = standardise(made[block], clock.weight)
+        cuts = best_cuts(standard, clock, model=model, max_segments=max_segments, min_size=min_size)
+        found.append(cuts.breaks(n_segments))
+        preferred.append(criteria(standard, clock, cuts, model=model).argmin(axis=0) + 1 == n_segments)
+    return np.concatenate(found), float(np.concatenate(preferred).mean()) if preferred else float("nan")
