@@ -228,6 +228,7 @@ def report_tables():
         "onset_tests",
         "threshold_sensitivity",
         "snapshot_sensitivity",
+        "shuffled_order",
         "heldout_snapshots",
         "feature_onsets",
         "feature_presence",

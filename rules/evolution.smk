@@ -191,6 +191,7 @@ rule onset_sensitivity:
     output:
         thresholds="<results>/tables/block{layer}/threshold_sensitivity.parquet",
         snapshots="<results>/tables/block{layer}/snapshot_sensitivity.parquet",
+        shuffled="<results>/tables/block{layer}/shuffled_order.parquet",
         record="<records>/onset_sensitivity.block{layer}.json",
     log:
         "<logs>/onset_sensitivity.block{layer}.log",
@@ -209,6 +210,7 @@ rule onset_sensitivity:
         "python -m snapcoder onset_sensitivity --in trajectory {input.trajectory}"
         " --in rotation_summary {input.rotation_summary}"
         " --out thresholds {output.thresholds} --out snapshots {output.snapshots}"
+        " --out shuffled {output.shuffled}"
         " --record {output.record} --settings {params.settings:q} --code {params.code} --threads {threads}"
         " --log {log}"
 

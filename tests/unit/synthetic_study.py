@@ -14,6 +14,7 @@ from snapcoder.evolution.curves import FeatureCurves
 from snapcoder.evolution.onset_distribution import OnsetEvidence, onset_distribution
 from snapcoder.evolution.order import order_tests
 from snapcoder.evolution.sensitivity import snapshot_sensitivity, threshold_sensitivity
+from snapcoder.evolution.shuffled_order import shuffled_order
 from snapcoder.storage.tables import TableSchema
 from snapcoder.study.analysis import EvolutionSettings
 from snapcoder.study.order import OrderSettings
@@ -230,6 +231,7 @@ def _onsets(history, rotation) -> dict[str, pd.DataFrame]:
             curves, rotation, evolution=evolution, settings=settings, layer=LAYER
         ),
         "heldout_snapshots": pd.DataFrame(heldout),
+        "shuffled_order": shuffled_order(curves, settings=evolution, permutations=50, seed=0, layer=LAYER),
     }
 
 

@@ -92,6 +92,7 @@ def run_evolution(folder, out, caches):
     onset_distribution(job("onset_distribution", inputs, made, **options))
     inputs = {"trajectory": table, "rotation_summary": turns["summary"]}
     made = {"thresholds": out / "threshold_sensitivity.parquet", "snapshots": out / "snapshot_sensitivity.parquet"}
+    made["shuffled"] = out / "shuffled_order.parquet"
     onset_sensitivity(job("onset_sensitivity", inputs, made, **options))
     inputs = {"dictionary": dictionary, "codes": folder / "codes.h5", "caches": caches}
     heldout_snapshots(job("heldout_snapshots", inputs, {"table": out / "heldout_snapshots.parquet"}, **options))

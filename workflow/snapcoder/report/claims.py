@@ -42,7 +42,7 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     Claim(
         2, "Some features are there from initialisation, others emerge", ("classes",), "none: both classes are counted",
-        ("threshold_classes", "onset_verdicts", "untrained"),
+        ("threshold_classes", "onset_verdicts", "shuffled_order", "untrained"),
     ),
     Claim(3, "Features are long-lived", ("lifetimes",), "half of the features"),
     Claim(

@@ -14,8 +14,8 @@ AGREES = 0.75  # AUROC from which autoencoders of single snapshots count as agre
 
 
 def control_findings(tables: Mapping[str, pd.DataFrame]) -> list[Finding]:
-    """Return the findings of the controls that the study has; none for a study without."""
-    found = []
+    """Return the finding about shuffled snapshots, and those of the controls that the study has."""
+    found = [] if tables["shuffled_order"].empty else [_order(tables["shuffled_order"])]
     if not tables["seed_stability"].empty:
         found += [_seeds(tables["seed_stability"]), _seed_onsets(tables["seed_stability"])]
     if not tables["warmup_control"].empty:
@@ -25,6 +25,36 @@ def control_findings(tables: Mapping[str, pd.DataFrame]) -> list[Finding]:
     if not tables["sae_series_check"].empty:
         found += [_series(tables["sae_series_check"])]
     return found
+
+
+def _order(table: pd.DataFrame) -> Finding:
+    claim, name = "Histories of features have an order: shuffled snapshots would show fewer of them", "shuffled_order"
+    rows = table.set_index("quantity")
+    switches, unbroken, emergent = (rows.loc[key] for key in ("switches", "share_unbroken", "share_emergent"))
+    p = max(float(switches["p"]), float(unbroken["p"]))
+    if not np.isfinite(p):
+        return undecidable("shuffled_order", "features", claim, "There is no live feature.", name)
+    sentence = (
+        f"A feature switches between present and absent {number(switches['value'])} times; with the snapshots in any other "
+        f"order {number(switches['shuffled_mean'])} {between(switches['shuffled_lo'], switches['shuffled_hi'])} times. "
+        f"{percent(unbroken['value'])} switch at most once ({percent(unbroken['shuffled_mean'])} "
+        f"{between(unbroken['shuffled_lo'], unbroken['shuffled_hi'], as_percent=True)} shuffled); {percent(emergent['value'])} "
+        f"are emergent ({percent(emergent['shuffled_mean'])} shuffled). p = {p:.3f} over "
+        f"{int(switches['n_shuffles'])} shuffled orders."
+    )
+    return Finding(
+        "shuffled_order",
+        "features",
+        claim,
+        "found" if p < 0.05 else "not_found",
+        sentence,
+        (
+            Statistic("changes per feature", float(switches["value"]), name, unit="changes"),
+            Statistic("p, shuffled snapshots", p, name),
+        ),
+        caveat="Brackets are the range of 95% of shuffled orders. A dictionary does not know the order of its snapshots, so "
+        "this asks about the reading, not about the training.",
+    )
 
 
 def _seeds(pairs: pd.DataFrame) -> Finding:

@@ -57,7 +57,9 @@ _CARRYING = frozenset({"attribution_examples", "ig_steps", "top_features", "k_gr
 """Keys of `tasks` that make the examples, and those that say how abilities are traced to features."""
 
 _EVOLUTION_DRAWS = frozenset({"null_draws", "bootstrap", "seed"})
-_TIMING = frozenset({"sigmoid_r2", "alpha_grid", "consecutive_grid", "thinning", "heldout_rows", "null_draws"})
+_TIMING = frozenset(
+    {"sigmoid_r2", "alpha_grid", "consecutive_grid", "thinning", "shuffles", "heldout_rows", "null_draws"}
+)
 """Keys of `evolution` that only random draws read, and those of `timing` that one step or another reads alone."""
 _DECIDING = frozenset({"fdr", "probe_auroc"})
 """Keys of `presence` that decide on what was measured; the others say how it is."""

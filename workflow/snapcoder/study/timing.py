@@ -33,6 +33,9 @@ class TimingSettings:
         minimum=2,
         unique=True,
     )
+    shuffles: int = setting(
+        200, "Random orders of the snapshots in which histories are read again.", unit="orders", minimum=20
+    )
     heldout_rows: int = setting(
         4096,
         "Held-out rows on which interpolated decoders are scored, and training rows that the principal components "

@@ -347,4 +347,35 @@ HELDOUT_SNAPSHOTS = TableSchema(
     ),
 )
 
-ALL = (ONSET_DISTRIBUTION, ONSET_TESTS, THRESHOLD_SENSITIVITY, SNAPSHOT_SENSITIVITY, HELDOUT_SNAPSHOTS)
+SHUFFLED_ORDER = TableSchema(
+    "shuffled_order",
+    "one quantity read off the histories of all live features",
+    ("quantity",),
+    (
+        LAYER,
+        Column(
+            "quantity",
+            "string",
+            "–",
+            "switches: changes between present and absent per feature; share_unbroken: features that switch at most once; share_…: classes; onset_peak_share: dated onsets at the commonest snapshot",
+        ),
+        Column("unit", "string", "–", "unit of value"),
+        Column("value", "float64", "see unit", "in the true order of the snapshots", nullable=True),
+        Column("shuffled_mean", "float64", "see unit", "mean over shuffled orders", nullable=True),
+        Column("shuffled_lo", "float64", "see unit", "2.5% point over shuffled orders", nullable=True),
+        Column("shuffled_hi", "float64", "see unit", "97.5% point over shuffled orders", nullable=True),
+        Column(
+            "p",
+            "float64",
+            "–",
+            "share of shuffled orders that look at least as ordered",
+            nullable=True,
+            minimum=0,
+            maximum=1,
+        ),
+        Column("n_features", "int32", "features", "live features", minimum=0),
+        Column("n_shuffles", "int32", "orders", "shuffled orders", minimum=0),
+    ),
+)
+
+ALL = (SHUFFLED_ORDER, ONSET_DISTRIBUTION, ONSET_TESTS, THRESHOLD_SENSITIVITY, SNAPSHOT_SENSITIVITY, HELDOUT_SNAPSHOTS)
