@@ -43,14 +43,11 @@ def shuffled_order(
     """
     live = curves.alive.any(axis=0)
     norms, rates, alive = (values[:, live] for values in (curves.norm, curves.rate, curves.alive))
-    n = len(norms)
     observed = _quantities(norms, rates, alive, settings)
     generator = np.random.default_rng(seed)
+    orders = [generator.permutation(len(norms)) for _ in range(permutations)]
     drawn = np.array(
-        [
-            _quantities(*(values[order] for values in (norms, rates, alive)), settings)
-            for order in (generator.permutation(n) for _ in range(permutations))
-        ]
+        [_quantities(norms[order], rates[order], alive[order], settings) for order in orders]
     )  # [permutation, quantity]
     rows = []
     for index, quantity in enumerate(QUANTITIES):

@@ -29,8 +29,8 @@ def control_findings(tables: Mapping[str, pd.DataFrame]) -> list[Finding]:
 
 def _order(table: pd.DataFrame) -> Finding:
     claim, name = "Histories of features have an order: shuffled snapshots would show fewer of them", "shuffled_order"
-    rows = table.set_index("quantity")
-    switches, unbroken, emergent = (rows.loc[key] for key in ("switches", "share_unbroken", "share_emergent"))
+    rows = {row["quantity"]: row for row in table.to_dict("records")}
+    switches, unbroken, emergent = (rows[key] for key in ("switches", "share_unbroken", "share_emergent"))
     p = max(float(switches["p"]), float(unbroken["p"]))
     if not np.isfinite(p):
         return undecidable("shuffled_order", "features", claim, "There is no live feature.", name)
