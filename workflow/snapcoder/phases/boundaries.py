@@ -4,9 +4,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from snapcoder.phases.break_intervals import break_intervals
+from snapcoder.phases.break_intervals import break_intervals, unexplained
 from snapcoder.phases.clocks import Clock
-from snapcoder.phases.segmentation import CutOptions, best_cuts, criteria, draw_blocks, standardise
+from snapcoder.phases.segmentation import (
+    CutOptions,
+    best_cuts,
+    centre_and_spread,
+    criteria,
+    draw_blocks,
+    fitted,
+    standardise,
+)
 
 
 @dataclass(frozen=True)
@@ -33,24 +41,27 @@ def boundaries(
 ) -> Boundaries:
     """Return the best cut of curves [snapshot, metric] into `n_segments`, given their number.
 
-    made: resampled curves [draw, snapshot, metric], each cut into the same number. The 95% interval of a boundary spans
-    what the scatter of snapshots about their segments allows (`break_intervals`) and the middle 95% of its places in the
-    resampled curves.
+    made: resampled curves [draw, snapshot, metric]. The 95% interval of a boundary spans what `break_intervals` does not reject,
+    and the middle 95% of its places in the resampled curves, whose snapshots stray no more than the curves' own do.
     """
     options: CutOptions = {"model": model, "max_segments": max_segments, "min_size": min_size}
     standard = standardise(curves, clock.weight)
     places = best_cuts(standard[None], clock, **options).breaks(n_segments)[0]
-    drawn, k_support = resampled_places(made, clock, n_segments, **options)
+    deviations = np.nan_to_num((made - curves) / centre_and_spread(curves, clock.weight)[1])
     intervals = break_intervals(
-        standard, clock, n_segments, model=model, min_size=min_size, draws=interval_draws, rng=rng
+        standard, deviations, clock, n_segments, model=model, min_size=min_size, draws=interval_draws, rng=rng
     )
+    drawn, k_support = resampled_places(made, clock, n_segments, **options)
     support = np.full(len(places), np.nan)
-    if len(drawn):
-        low = np.percentile(drawn, 2.5, axis=0, method="lower")
-        high = np.percentile(drawn, 97.5, axis=0, method="higher")
-        intervals = np.stack([np.minimum(intervals[:, 0], low), np.maximum(intervals[:, 1], high)], axis=1)
+    if len(drawn) and len(places):
         near = np.abs(drawn[:, :, None] - places) <= 1  # [draw, boundary of the draw, boundary]
         support = near.any(axis=1).mean(axis=0)
+        residual = standard - fitted(standard, places, clock, model=model)
+        left = unexplained(residual, deviations, clock, places, model=model)
+        alike, _ = resampled_places(standard + deviations - (1.0 - left) * residual, clock, n_segments, **options)
+        low = np.percentile(alike, 2.5, axis=0, method="lower")
+        high = np.percentile(alike, 97.5, axis=0, method="higher")
+        intervals = np.stack([np.minimum(intervals[:, 0], low), np.maximum(intervals[:, 1], high)], axis=1)
     return Boundaries(places, intervals, support, k_support)
 
 

@@ -69,18 +69,28 @@ class Cuts:
         return (*before[::-1], *after[1:])
 
 
+def centre_and_spread(curves: np.ndarray, weight: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Return weighted mean and standard deviation over snapshots of curves [..., snapshot, metric], [..., 1, metric].
+
+    Undefined values do not count; a spread that is nothing but rounding is infinite.
+    """
+    share = np.where(np.isnan(curves), 0.0, 1.0 if weight is None else weight[:, None])
+    known = np.nan_to_num(curves)
+    total = np.maximum(share.sum(axis=-2, keepdims=True), np.finfo(float).tiny)
+    centre = (share * known).sum(axis=-2, keepdims=True) / total
+    spread = np.sqrt((share * (known - centre) ** 2).sum(axis=-2, keepdims=True) / total)
+    tiny = 1e-9 * np.abs(known).max(axis=-2, keepdims=True, initial=0.0)
+    return centre, np.where(spread > tiny, spread, np.inf)
+
+
 def standardise(curves: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
     """Return curves [..., snapshot, metric] with weighted mean 0 and standard deviation 1 over snapshots.
 
     Undefined values stay undefined and do not count; constant curves become 0.
     """
     curves = np.asarray(curves, dtype=np.float64)
-    share = np.where(np.isnan(curves), 0.0, 1.0 if weight is None else weight[:, None])
-    total = np.maximum(share.sum(axis=-2, keepdims=True), np.finfo(float).tiny)
-    centred = curves - (share * np.nan_to_num(curves)).sum(axis=-2, keepdims=True) / total
-    spread = np.sqrt((share * np.nan_to_num(centred) ** 2).sum(axis=-2, keepdims=True) / total)
-    tiny = 1e-9 * np.abs(np.nan_to_num(curves)).max(axis=-2, keepdims=True, initial=0.0)
-    return np.where(spread > tiny, centred / np.where(spread > tiny, spread, 1.0), 0.0 * curves)
+    centre, spread = centre_and_spread(curves, weight)
+    return (curves - centre) / spread
 
 
 def segment_costs(curves: np.ndarray, clock: Clock, *, model: str) -> np.ndarray:
