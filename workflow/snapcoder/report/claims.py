@@ -4,6 +4,7 @@ A claim is supported when every finding that it rests on is found, not supported
 otherwise undecidable here, with the reason. Controls that a study has run, and that contradict, are named beside it.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -105,7 +106,7 @@ def _row(claim: Claim, findings: Sequence[Finding]) -> dict[str, object]:
         "ci_hi": statistic.high if statistic else float("nan"),
         "unit": statistic.unit if statistic else None,
         "null": claim.null,
-        "p": _p(lead.statistics) if lead else float("nan"),
+        "p": _p([statistic for finding in decisive for statistic in finding.statistics]),
         "findings": [finding.key for finding in decisive],
         "tables": sorted({statistic.table for finding in decisive for statistic in finding.statistics}),
         "not_robust": against,
@@ -134,6 +135,6 @@ def _lead(decisive: Sequence[Finding], verdict: str) -> Finding | None:
 
 
 def _p(statistics: Sequence[Statistic]) -> float:
-    """Return the largest p-value of a finding: every null has to be rejected."""
+    """Return the largest p-value: every null has to be rejected. NaN without one."""
     values = [one.value for one in statistics if one.name == "p" or one.name.startswith(("p ", "p,"))]
-    return max(values, default=float("nan"))
+    return max((value for value in values if math.isfinite(value)), default=float("nan"))

@@ -47,11 +47,11 @@ def _classes(timing: pd.DataFrame, live: pd.DataFrame) -> Finding:
         "found" if both else "not_found",
         sentence,
         (
+            Statistic("share of emergent features", emergent.value, "feature_timing", emergent.low, emergent.high),
             *(
                 Statistic(f"{name} features", int(count), "feature_timing")
                 for name, count in counts.sort_index().items()
             ),
-            Statistic("share of emergent features", emergent.value, "feature_timing", emergent.low, emergent.high),
         ),
         caveat=f"Counted as found with at least {FEW} of each. Classes follow from the norm and its "
         "threshold α; the interval treats features as independent "

@@ -65,6 +65,15 @@ def _statistic(name: str, row: Mapping[str, Any], unit: str = "") -> Statistic:
     return Statistic(name, row["effect"], NAME, row["ci_lo"], row["ci_hi"], unit)
 
 
+def _p_values(rows: list[dict[str, Any]]) -> tuple[Statistic, ...]:
+    """Return the corrected p-value of each row that has one."""
+    return tuple(
+        Statistic(f"p ({row['correction']}), {row['x']}, {row['group']}", row["p_adjusted"], NAME)
+        for row in rows
+        if pd.notna(row["p_adjusted"])
+    )
+
+
 def _p(value: float) -> str:
     return f"p = {value:.3f}" if value >= 0.001 else "p < 0.001"
 
@@ -126,7 +135,11 @@ def _ngram_before_features(tests: pd.DataFrame) -> Finding:
         claim,
         _VERDICTS[last["verdict"]],
         sentence,
-        tuple(_statistic(f"median onset − {_METRICS[row['x']]}", row, "decades") for row in metrics),
+        (
+            _statistic("median onset − last of the n-gram metrics to settle", last, "decades"),
+            *(_statistic(f"median onset − {_METRICS[row['x']]}", row, "decades") for row in metrics),
+            *_p_values(joint),
+        ),
         caveat="Found when this holds for every metric (Holm), with intervals that hold the spacing of snapshots. "
         "Features that are there at the first snapshot form before any n-gram is learnt and are not counted.",
     )
@@ -174,9 +187,12 @@ def _complexity(tests: pd.DataFrame) -> Finding:
         claim,
         verdict,
         sentence,
-        tuple(
-            _statistic(f"{row['statistic_name'].replace('_', ' ')}, {row['x']}, {_GROUPS[row['group']]}", row)
-            for row in known
+        (
+            *(
+                _statistic(f"{row['statistic_name'].replace('_', ' ')}, {row['x']}, {_GROUPS[row['group']]}", row)
+                for row in sorted(known, key=lambda row: (row["statistic_name"] != "spearman", row["group"]))
+            ),
+            *_p_values(known),
         ),
         caveat="p corrected over the whole family (Benjamini–Hochberg); intervals: BCa. The paper reports r = 0.31 between peak "
         "and complexity as a language model judges it, for about a hundred features. Over all features, those of the first snapshot "
@@ -214,8 +230,11 @@ def _type_order(tests: pd.DataFrame) -> Finding:
         claim,
         _VERDICTS[main["verdict"]],
         sentence,
-        tuple(_statistic(f"order of types, {_GROUPS[row['group']]}", row) for row in rows if pd.notna(row["effect"]))
-        or (Statistic("features of these types", main["n"], NAME),),
+        (
+            *(_statistic(f"order of types, {_GROUPS[row['group']]}", row) for row in rows if pd.notna(row["effect"])),
+            Statistic("features of these types", main["n"], NAME),
+            *_p_values([row for row in rows if pd.notna(row["effect"])]),
+        ),
         caveat="The verdict is that of emergent features. Onsets whose intervals overlap count as ties.",
     )
 

@@ -28,7 +28,13 @@ CLAIMS = TableSchema(
         Column("unit", "string", "–", "unit of value", nullable=True),
         Column("null", "string", "–", "what the finding is held against"),
         Column(
-            "p", "float64", "–", "largest p-value over the nulls of that finding", nullable=True, minimum=0, maximum=1
+            "p",
+            "float64",
+            "–",
+            "largest p-value of the findings that the claim rests on, corrected where they are",
+            nullable=True,
+            minimum=0,
+            maximum=1,
         ),
         Column("findings", "list<string>", "–", "keys of the findings that the claim rests on (findings.json)"),
         Column("tables", "list<string>", "–", "tables that their statistics come from"),
