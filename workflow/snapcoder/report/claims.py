@@ -8,10 +8,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from textwrap import shorten
 
 import pandas as pd
 
 from snapcoder.report.finding import Finding, Statistic
+
+_LONGEST = 280  # characters of a reason that quotes a finding; the finding itself is a click away
 
 SUPPORTED, NOT_SUPPORTED, UNDECIDABLE = "supported", "not supported", "undecidable here"
 _WORD = {"found": SUPPORTED, "not_found": NOT_SUPPORTED, "undecidable": UNDECIDABLE}
@@ -122,7 +125,7 @@ def _verdict(claim: Claim, decisive: Sequence[Finding], missing: Sequence[str]) 
         return NOT_SUPPORTED, f"{some}not found: {'; '.join(finding.claim for finding in failed)}."
     unclear = [finding for finding in decisive if finding.verdict == "undecidable"]
     if unclear:
-        return UNDECIDABLE, unclear[0].sentence
+        return UNDECIDABLE, shorten(unclear[0].sentence, width=_LONGEST, placeholder=" …")
     if missing:
         return UNDECIDABLE, claim.absent
     return SUPPORTED, "; ".join(finding.claim for finding in decisive) + "."

@@ -75,7 +75,8 @@ def claim_rows(claims: pd.DataFrame) -> list[dict[str, Any]]:
         row = {str(name): value for name, value in said.items()}
         value = ""
         if row["statistic"] is not None and np.isfinite(row["value"]):
-            digits = 0 if float(row["value"]).is_integer() else 2
+            counted = not np.isfinite(row["ci_lo"]) and float(row["value"]).is_integer()
+            digits = 0 if counted else 2
             unit = f" {row['unit']}" if row["unit"] else ""
             value = f"{row['statistic']}: {number(row['value'], digits)}"
             if np.isfinite(row["ci_lo"]) and np.isfinite(row["ci_hi"]):
