@@ -104,10 +104,11 @@ def test_a_change_of_the_controls_plans_its_own_jobs_and_the_summaries(finished)
     controlled(finished, crosscoder_seeds=[1, 2])
     plan = planned(finished)
     assert {rule for rule in plan if rule.startswith("control_seed")} == {
-        f"control_seed2_{rule}" for rule in ("crosscoder", "codes", "trajectories", "rotation", "timing")
+        f"control_seed2_{rule}"
+        for rule in ("crosscoder", "codes", "snapshot_features", "trajectories", "rotation", "timing")
     }
     assert set(plan) - {rule for rule in plan if rule.startswith("control_seed2_")} == {
-        "seed_stability", "control_statistics", "controls_figure",
+        "seed_stability", "phase_segments", "control_statistics", "controls_figure",
     }  # fmt: skip
     controlled(finished)
     assert planned(finished) == {}
