@@ -80,4 +80,6 @@ def test_other_workflows_can_use_this_one_as_a_module(workflow):
 def test_a_gpu_is_asked_for_only_where_one_pays():
     text = "".join(file.read_text() for file in sorted((REPOSITORY / "rules").glob("*.smk")))
     rules = re.findall(r"rule (\w+):(.*?)(?=\n\s*rule |\Z)", text, flags=re.DOTALL)
-    assert {name for name, body in rules if "gpu=" in body} == {"pretrain", "crosscoder", "sweep_point", "sweep_sae"}
+    assert {name for name, body in rules if "gpu=" in body} == {
+        "pretrain", "crosscoder", "sweep_point", "sweep_sae", "sae_series",
+    }  # fmt: skip
