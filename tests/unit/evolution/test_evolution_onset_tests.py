@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 from scipy.stats import false_discovery_control
 
 from snapcoder.evolution.censored import CensoredOnsets
+from snapcoder.evolution.multiplicity import holm
 from snapcoder.evolution.onset_distribution import GROUPS, OnsetEvidence, onset_distribution
-from snapcoder.evolution.onset_tests import NULLS, crowding, excess, holm, null_shares
+from snapcoder.evolution.onset_tests import NULLS, crowding, excess, null_shares
 from snapcoder.study.timing import TimingSettings
 from snapcoder.tables import timing as tables
 

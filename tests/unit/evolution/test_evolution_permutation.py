@@ -6,7 +6,8 @@ from scipy.sparse import csr_array
 from scipy.stats import false_discovery_control, kstest
 
 from snapcoder.evolution.document_segments import document_runs, pieces, segment_bounds
-from snapcoder.evolution.permutation import WithinDocuments, pooled_p, q_values, rate_bins
+from snapcoder.evolution.multiplicity import benjamini_hochberg
+from snapcoder.evolution.permutation import WithinDocuments, pooled_p, rate_bins
 
 D = 12
 
@@ -59,7 +60,7 @@ def test_the_false_discovery_rate_holds_among_planted_features():
         rng = np.random.default_rng(100 + seed)
         real = rng.random(z.shape[1]) < 0.3
         x = x + (z.toarray() * real) @ rng.standard_normal((z.shape[1], D)).astype(np.float32)
-        found = q_values(statistics(z, x, doc, permutations=40)[0]) <= 0.05
+        found = benjamini_hochberg(statistics(z, x, doc, permutations=40)[0]) <= 0.05
         false.append((found & ~real).sum() / max(found.sum(), 1))
         power.append(found[real].mean())
     assert np.mean(false) <= 0.08
@@ -119,7 +120,7 @@ def test_without_features_to_test_every_p_is_undefined():
 def test_q_values_are_those_of_scipy(values):
     p = np.array(values, dtype=float)
     known = ~np.isnan(p)
-    q = q_values(p)
+    q = benjamini_hochberg(p)
     assert np.isnan(q[~known]).all()
     if known.any():
         np.testing.assert_allclose(q[known], false_discovery_control(p[known]))

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from snapcoder.phases.clocks import clock_at, clocks
-from snapcoder.phases.one_process import filled, holm, increment_p, smooth_fit, smooth_p
+from snapcoder.phases.one_process import filled, increment_p, smooth_fit, smooth_p
 from snapcoder.phases.segmentation import standardise
 
 STEPS = np.array([0, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1408, 2000])
@@ -71,8 +71,3 @@ def test_too_few_snapshots_leave_the_p_values_undefined():
 def test_what_is_undefined_is_filled_with_the_nearest_value():
     curves = np.array([[np.nan, np.nan], [1.0, np.nan], [np.nan, np.nan], [4.0, np.nan]])
     np.testing.assert_array_equal(filled(curves), [[1, 0], [1, 0], [1, 0], [4, 0]])
-
-
-def test_holm_adjusts_as_in_a_hand_computed_case():
-    np.testing.assert_allclose(holm([0.01, 0.04, 0.03, float("nan")]), [0.03, 0.06, 0.06, np.nan])
-    np.testing.assert_allclose(holm([0.9, 0.8]), [1.0, 1.0])

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from snapcoder.evolution.censored import CensoredOnsets, bin_widths, resolved, turnbull
-from snapcoder.evolution.onset_tests import NULLS, crowding, excess, holm, null_shares
+from snapcoder.evolution.multiplicity import holm
+from snapcoder.evolution.onset_tests import NULLS, crowding, excess, null_shares
 from snapcoder.study.timing import TimingSettings
 
 GROUPS = ("live", "initialization", "emergent")

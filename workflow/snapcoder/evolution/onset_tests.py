@@ -123,13 +123,3 @@ def _censored_draws(
         counts[0] += np.where(covered, 0, drawn)
         counts.append(drawn[:, covered].sum(axis=1, keepdims=True).astype(np.float64))
     return np.concatenate([np.eye(n_bins, dtype=bool), onsets.covers[wide]]), np.concatenate(counts, axis=1)
-
-
-def holm(p: np.ndarray) -> np.ndarray:
-    """Return p-values adjusted for their number by Holm's step-down rule; NaN stay NaN and do not count."""
-    adjusted = np.full(len(p), np.nan)
-    known = np.flatnonzero(~np.isnan(p))
-    order = known[np.argsort(p[known], kind="stable")]
-    steps = p[order] * np.arange(len(order), 0, -1)
-    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0) if len(order) else steps
-    return adjusted

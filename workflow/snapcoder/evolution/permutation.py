@@ -106,13 +106,3 @@ def pooled_p(observed: np.ndarray, drawn: np.ndarray, bins: RateBins) -> np.ndar
         at_least = len(null) - np.searchsorted(null, observed[members], side="left")
         p[members] = np.where(np.isnan(observed[members]), np.nan, (1 + at_least) / (1 + len(null)))
     return p
-
-
-def q_values(p: np.ndarray) -> np.ndarray:
-    """Return Benjamini–Hochberg adjusted p-values over the defined ones, NaN elsewhere."""
-    q = np.full(len(p), np.nan)
-    known = np.flatnonzero(~np.isnan(p))
-    order = known[np.argsort(-p[known], kind="stable")]  # from the largest
-    ranks = np.arange(len(order), 0, -1)
-    q[order] = np.minimum(np.minimum.accumulate(p[order] * len(order) / ranks), 1.0) if len(order) else q[order]
-    return q

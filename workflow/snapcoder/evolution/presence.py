@@ -13,7 +13,8 @@ from scipy.sparse import csr_array
 
 from snapcoder.evolution.document_segments import pieces, segment_bounds
 from snapcoder.evolution.latent_scaling import CodeSums, DirectionSums, Slope, scaling_slopes, unit
-from snapcoder.evolution.permutation import RateBins, WithinDocuments, pooled_p, q_values, rate_bins
+from snapcoder.evolution.multiplicity import benjamini_hochberg
+from snapcoder.evolution.permutation import RateBins, WithinDocuments, pooled_p, rate_bins
 from snapcoder.evolution.probe import Auroc, ProbeScores, discriminants
 from snapcoder.study.presence import PresenceSettings
 
@@ -234,7 +235,7 @@ def _regression(
         "regress_null": null,
         "regress_excess": r2 - null,
         "p_present": p,
-        "q_present": q_values(p),
+        "q_present": benjamini_hochberg(p),
         "single_corr": np.clip(single, -1.0, 1.0),
         "single_p": pooled_p(_ratio(along, scale), _ratio(drawn, scale[bins.sampled]), bins),
     }

@@ -148,12 +148,3 @@ def _p_value(observed: np.ndarray, made: np.ndarray, statistic: Callable[[np.nda
         return float("nan")
     drawn = np.concatenate([statistic(made[block]) for block in draw_blocks(len(made), len(observed))])
     return float((1 + (drawn >= reference - TIE).sum()) / (1 + len(drawn)))
-
-
-def holm(p_values: list[float]) -> list[float]:
-    """Return Holm's adjusted p-values; undefined ones stay undefined and are not counted."""
-    p = np.asarray(p_values, dtype=np.float64)
-    order = np.argsort(p, kind="stable")[: int((~np.isnan(p)).sum())]
-    adjusted = np.full(len(p), np.nan)
-    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * (len(order) - np.arange(len(order)))), 1.0)
-    return adjusted.tolist()

@@ -12,11 +12,12 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
+from snapcoder.evolution.multiplicity import holm
 from snapcoder.phases.boundaries import Boundaries, boundaries
 from snapcoder.phases.clocks import Clock, clocks, same_clock
 from snapcoder.phases.feature_curves import FeatureTable
 from snapcoder.phases.labels import phase_labels
-from snapcoder.phases.one_process import holm, increment_p, smooth_p
+from snapcoder.phases.one_process import increment_p, smooth_p
 from snapcoder.phases.resampled_curves import resampled_curves, stacked_draws
 from snapcoder.phases.segmentation import CutOptions, best_cuts, criteria, standardise
 from snapcoder.study.analysis import PhaseSettings
@@ -86,7 +87,7 @@ def phase_segments(
             for model in settings.models
             for clock, phases in _on_all_clocks(curves, made, told, model, settings).items()
         }
-        corrected = dict(zip(found, holm([phases.p_perm for phases in found.values()]), strict=True))
+        corrected = dict(zip(found, holm(np.array([phases.p_perm for phases in found.values()])).tolist(), strict=True))
         for (model, clock), phases in found.items():
             labels = phase_labels(
                 phases.boundaries.places.tolist(),
