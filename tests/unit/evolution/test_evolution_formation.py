@@ -39,7 +39,7 @@ def planted(seed=0, strength=1.0, n=N):
 
 
 def measure(z, rows, a, *, block=512, top=15, **options):
-    table = strongest_rows(z, rows, top=top, seed=0)
+    table = strongest_rows([(0, z.tocsc())], rows, top=top, seed=0)
     settings = {"permutations": 300, "directions": 12, "seed": 0, **options}
     result = formation(
         table, partners(rows, seed=0), lambda: (a[i : i + block] for i in range(0, len(a), block)),
@@ -184,7 +184,7 @@ def test_a_token_seen_once_is_its_own_control():
 def test_the_strongest_rows_are_those_with_the_largest_codes_in_each_half():
     z, rows, _ = planted()
     half, dense = partners(rows, seed=0).half, z.toarray()
-    table = strongest_rows(z, rows, top=7, seed=0)
+    table = strongest_rows([(0, z.tocsc()[:, :2]), (2, z.tocsc()[:, 2:])], rows, top=7, seed=0)
     assert not table.duplicated(["feature", "half", "rank"]).any()
     for (feature, h), own in table.groupby(["feature", "half"]):
         codes = np.sort(np.where(half == h, dense[:, feature], 0))[::-1]

@@ -6,14 +6,17 @@ shares a document. Controls are a fixed random map of rows, the same for all fea
 to another row of the same half with the same token. So each set of controls has exactly the token counts of its feature.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import csr_array
+from scipy.sparse import csc_array
 
 from snapcoder.storage.activations import RowTable
+
+BYTES_PER_ENTRY = 24  # of a chunk of codes: row and value, and what ranking one feature adds
 
 
 @dataclass(frozen=True)
@@ -54,16 +57,17 @@ def _next_in_group(group: np.ndarray, generator: np.random.Generator) -> np.ndar
     return result
 
 
-def strongest_rows(z: csr_array, rows: RowTable, *, top: int, seed: int) -> pd.DataFrame:
+def strongest_rows(chunks: Iterable[tuple[int, csc_array]], rows: RowTable, *, top: int, seed: int) -> pd.DataFrame:
     """Return the table formation_rows, without layer: up to `top` rows per feature and half, strongest first.
 
-    z [row, feature]: the shared code. Gates are nested by norm, so ranking by z ranks by the gated code of whichever
+    chunks: the shared code z of neighbouring features [row, feature of the chunk] with the number of the first one, in
+    ascending order. Gates are nested by norm, so ranking by z ranks by the gated code of whichever
     snapshot the gate is open at: the last one for a feature that lasts, an earlier one for one that fades.
     """
     half = partners(rows, seed=seed).half
-    columns = z.tocsc()
     parts = [
         _strongest(columns.indices[first:last], columns.data[first:last], half, top)
+        for _, columns in chunks
         for first, last in pairwise(columns.indptr)
     ]
     row = np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)

@@ -38,4 +38,10 @@ class FormationSettings:
     directions: int = setting(
         100, "Random directions whose strongest rows show what choosing alone does.", unit="directions", minimum=10
     )
+    memory_gb: float = setting(
+        1.0,
+        "Codes of as many features as fit are held while their strongest rows are looked for; the file is read once for each such chunk.",
+        unit="GB",
+        minimum=0.01,
+    )
     seed: int = setting(0, "Seed of the halves, controls, exchanges and directions.", minimum=0)

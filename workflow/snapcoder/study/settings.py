@@ -106,7 +106,7 @@ _UNUSED: dict[str, frozenset[str]] = {
     "onset_sensitivity": frozenset({"sigmoid_r2", "heldout_rows", "bootstrap"}),
     "heldout_snapshots": _TIMING - {"heldout_rows"},
     "formation_rows": frozenset({"permutations", "directions"}),
-    "formation": frozenset({"top"}),
+    "formation": frozenset({"top", "memory_gb"}),
     "formation_table": frozenset(
         {
             "rate_floor",
