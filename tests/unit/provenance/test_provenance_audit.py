@@ -155,3 +155,9 @@ def test_a_record_that_vanishes_while_records_are_read_is_none(study, monkeypatc
     (study / "provenance" / "corpus.json").unlink()
     monkeypatch.setattr(Path, "rglob", lambda *_: iter(listed))
     assert set(read_records(study)) == {"provenance/ngrams.json"}
+
+
+def test_a_record_that_is_being_written_just_now_is_none(study):
+    (study / "provenance" / ".ngrams.part.json").write_text('{"core": {')  # another job's, half written
+    assert set(read_records(study)) == {"provenance/corpus.json", "provenance/ngrams.json"}
+    assert audit_study(study).findings == ()

@@ -8,7 +8,7 @@ from typing import Any
 
 from snapcoder.provenance.embedded import embedded_provenance
 from snapcoder.provenance.fingerprint import step_fingerprint
-from snapcoder.provenance.record import relative
+from snapcoder.provenance.record import record_paths, relative
 from snapcoder.storage.hashing import file_sha256, json_sha256
 
 ALTERED, MISSING, STALE, UNRECORDED = "altered", "missing", "stale", "unrecorded"
@@ -41,7 +41,7 @@ def audit_study(root: Path, *, planned_settings: Callable[[Mapping[str, Any], st
     """
     findings: list[Finding] = []
     records: dict[str, dict[str, Any]] = {}
-    for path in sorted((root / "provenance").rglob("*.json")):
+    for path in record_paths(root):
         place = relative(path, root)
         try:
             record = json.loads(path.read_text(encoding="utf-8"))

@@ -57,10 +57,15 @@ def relative(path: str | Path, root: Path) -> str:
         return Path(path).as_posix()
 
 
+def record_paths(root: Path) -> list[Path]:
+    """Return the paths of a study's records; hidden files are those that a job is writing just now."""
+    return sorted(path for path in (root / "provenance").rglob("*.json") if not path.name.startswith("."))
+
+
 def read_records(root: Path) -> dict[str, dict[str, Any]]:
     """Return every record of a study by its path; a file that is not a record raises `ProvenanceError`."""
     records = {}
-    for path in sorted((root / "provenance").rglob("*.json")):
+    for path in record_paths(root):
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
             record["core"], record["files"], record["id"]
