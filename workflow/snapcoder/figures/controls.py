@@ -49,7 +49,7 @@ def plot_landmarks(warmups: pd.DataFrame, ax: Axes) -> Axes:
             ax.plot(
                 place(part["step"]), np.full(len(part), row) + 0.16 * (list(kinds).index(kind) - 1), marker,
                 color=colour, markersize=7, markeredgecolor="white", linestyle="",
-                label=_legend(part, kind) if row == 0 else None,
+                label=_legend(part, kind) if row == 0 and len(part) else None,
             )  # fmt: skip
     for kind, (_, colour) in kinds.items():
         for steps in warmups.loc[warmups["kind"] == kind, "warmup_steps"].dropna().unique():
@@ -57,8 +57,11 @@ def plot_landmarks(warmups: pd.DataFrame, ax: Axes) -> Axes:
                 ax.axvline(float(steps), color=colour, linewidth=1, linestyle=":")
     ax.set_yticks(range(len(shown)), [LANDMARKS[name] for name in shown])
     ax.set_ylim(len(shown) - 0.5, -0.5)
-    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False, handletextpad=0.3, columnspacing=1)
-    return step_axis(ax, warmups["step"].dropna())
+    ax.legend(
+        loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, frameon=False, handletextpad=0.2, columnspacing=0.8
+    )
+    ax.set_xlabel("pre-training step (log scale)")  # the panel is narrow
+    return step_axis(ax, [0, *warmups["step"].dropna()], label=False)
 
 
 def _legend(part: pd.DataFrame, kind: str) -> str:
@@ -84,6 +87,7 @@ def plot_seed_match(features: pd.DataFrame, pairs: pd.DataFrame, ax: Axes) -> Ax
 def plot_series(check: pd.DataFrame, ax: Axes) -> Axes:
     """Draw cosines to the final direction by the dictionary and by autoencoders of single snapshots."""
     ordered = check.sort_values("step")
+    steps, ordered = ordered["step"], ordered.iloc[:-1]  # at the last snapshot every direction is the final one
     x = place(ordered["step"])
     ax.plot(x, ordered["cos_final_median"], "-o", color=BLUE, markersize=4, label="to final, dictionary")
     ax.plot(x, ordered["sae_cos_final_median"], "-s", color=VERMILION, markersize=4, label="to final, autoencoders")
@@ -92,7 +96,8 @@ def plot_series(check: pd.DataFrame, ax: Axes) -> Axes:
     ax.set_ylim(-0.05, 1.02)
     ax.set_ylabel("median cosine")
     ax.legend(loc="upper left", fontsize=8, frameon=False)
-    return step_axis(ax, ordered["step"])
+    ax.set_xlabel("pre-training step (log scale)")
+    return step_axis(ax, steps, label=False)
 
 
 def draw_controls(tables: Mapping[str, pd.DataFrame]) -> Figure:
