@@ -134,4 +134,5 @@ def test_what_cannot_be_swept_is_refused_in_one_line(sweep, key, fix):
 
 
 def test_a_weight_may_exceed_the_number_of_features():
-    load_study({"sweep": {"n_features": [64], "arms": {"jumprelu": [100.0]}}})
+    study = load_study({"sweep": {"n_features": [64], "arms": {"jumprelu": [100.0]}}})
+    assert study.sweep.arms.jumprelu == (100.0,)
