@@ -165,7 +165,6 @@ rule attribution:
     output:
         attribution="<results>/attribution/block{layer}/step{step}.parquet",
         quality="<results>/attribution/block{layer}/step{step}.quality.parquet",
-        curves="<results>/attribution/block{layer}/step{step}.curves.parquet",
         record="<records>/attribution.block{layer}.step{step}.json",
     log:
         "<logs>/attribution.block{layer}.step{step}.log",
@@ -184,7 +183,42 @@ rule attribution:
         "python -m snapcoder attribution --in facts {input.facts} --in weights {input.weights}"
         " --in tasks {input.tasks} --in examples {input.examples} --in table {input.table} --in prompts {input.prompts}"
         " --in own {input.own} --in dictionary {input.dictionary} --in extension {input.extension}"
-        " --out attribution {output.attribution} --out quality {output.quality} --out curves {output.curves}"
+        " --out attribution {output.attribution} --out quality {output.quality}"
+        " --record {output.record} --settings {params.settings:q} --code {params.code} --threads {threads}"
+        " --log {log}"
+
+
+rule ablation:
+    input:
+        facts="<models>/snapshots/step{step}/snapshot.json",
+        weights=checkpoint_files,
+        tasks="<text>/tasks/examples.jsonl",
+        attribution="<results>/attribution/block{layer}/step{step}.parquet",
+        prompts=expand("<models>/prompts/block{{layer}}/step{step}.h5", step=BASE),
+        own="<models>/prompts/block{layer}/step{step}.h5",
+        dictionary="<results>/crosscoder/block{layer}/dictionary.safetensors",
+        extension=own_extension(".safetensors"),
+    output:
+        curves="<results>/ablation/block{layer}/step{step}.parquet",
+        record="<records>/ablation.block{layer}.step{step}.json",
+    log:
+        "<logs>/ablation.block{layer}.step{step}.log",
+    benchmark:
+        "<benchmarks>/ablation.block{layer}.step{step}.jsonl"
+    conda:
+        "../envs/snapcoder.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime="1h",
+    params:
+        settings=settings("ablation"),
+        code=code("ablation"),
+    shell:
+        "python -m snapcoder ablation --in facts {input.facts} --in weights {input.weights}"
+        " --in tasks {input.tasks} --in attribution {input.attribution} --in prompts {input.prompts}"
+        " --in own {input.own} --in dictionary {input.dictionary} --in extension {input.extension}"
+        " --out curves {output.curves}"
         " --record {output.record} --settings {params.settings:q} --code {params.code} --threads {threads}"
         " --log {log}"
 
@@ -199,8 +233,7 @@ rule attribution_tables:
             step=SHOWN,
         ),
         curves=expand(
-            "<results>/attribution/block{{layer}}/step{step}.curves.parquet",
-            step=SHOWN,
+            "<results>/ablation/block{{layer}}/step{step}.parquet", step=SHOWN
         ),
     output:
         attribution="<results>/tables/block{layer}/attribution.parquet",

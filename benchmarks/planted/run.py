@@ -45,6 +45,8 @@ ABLATION: dict[str, dict[str, Any]] = {
     "k constant": {"k_start": 1.0},
     "k from 2x": {"k_start": 2.0},
     "k from 8x over 80%": {"k_start": 8.0, "k_anneal_share": 0.8},
+    "k from 16x over 80%": {"k_start": 16.0, "k_anneal_share": 0.8},
+    "k from 8x over 95%": {"k_start": 8.0, "k_anneal_share": 0.95},
     "lr 2e-3": {"lr": 2e-3},
     "lr 8e-3": {"lr": 8e-3},
     "no clipping": {"clip": 0.0},

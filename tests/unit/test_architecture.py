@@ -29,7 +29,7 @@ MODULES = {name(file): imports(file) for file in sorted(PACKAGE.rglob("*.py"))}
 GRAPH = {module: {other for other in found if other in MODULES} for module, found in MODULES.items()}
 
 GROUND = ("study", "storage", "tables")
-ANALYSIS = ("evolution", "phases", "tasks", "features", "figures", "report")
+ANALYSIS = ("evolution", "phases", "tasks", "attribution", "features", "figures", "report")
 MODEL = ("crosscoder", "capture", "snapshots", "language_model", "corpus")
 
 
@@ -47,7 +47,7 @@ def test_no_module_imports_itself_through_others():
         (GROUND, (*ANALYSIS, *MODEL, "steps", "provenance", "runner", "cli")),
         (MODEL, (*ANALYSIS, "steps", "provenance")),
         (ANALYSIS, ("crosscoder", "snapshots", "capture", "steps", "provenance")),
-        (("figures", "report"), ("language_model", "tasks", "phases", "evolution", "features")),
+        (("figures", "report"), ("language_model", "tasks", "attribution", "phases", "evolution", "features")),
         (("interop",), (*ANALYSIS, "capture", "snapshots", "language_model", "corpus", "steps", "provenance", "study")),
         ((*GROUND, *MODEL, *ANALYSIS, "provenance"), ("interop",)),
     ],

@@ -16,7 +16,7 @@ def test_the_whole_study_is_planned_with_one_job_per_snapshot_and_layer(workflow
     steps = (0, 4, 8, 16, 40)
     pairs = sorted(f"layer={layer}, step={step}" for layer in (0, 1) for step in steps)
     assert plan["activations"] == pairs
-    assert plan["prompts"] == plan["attribution"] == pairs
+    assert plan["prompts"] == plan["attribution"] == plan["ablation"] == pairs
     assert plan["behaviour"] == sorted(f"step={step}" for step in steps)
     assert plan["extension"] == ["layer=0, step=8", "layer=1, step=8"]
     assert plan["crosscoder"] == plan["timing"] == plan["report"] == ["layer=0", "layer=1"]

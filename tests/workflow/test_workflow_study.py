@@ -22,6 +22,7 @@ pytestmark = pytest.mark.study
 
 AFTER_CROSSCODER = {
     "codes", "snapshot_features", "trajectories", "rotation", "dimensionality", "timing", "presence", "feature_onsets", "attribution",
+    "ablation",
     "attribution_tables", "phase_metrics", "phase_segments", "formation_rows", "formation", "formation_table",
     "order_tests", "examples", "complexity", "logits", "figures", "report", "landing", "onset_distribution",
     "onset_sensitivity", "heldout_snapshots",
@@ -119,7 +120,16 @@ def test_adding_a_snapshot_runs_its_own_jobs_and_the_aggregates_only(study):
     before = content(study)
     study.configure(snapshots={"added": [8, 24]})
     plan = study.plan()
-    for rule in ("activations", "prompts", "attribution", "extension", "snapshot_features", "presence", "formation"):
+    for rule in (
+        "activations",
+        "prompts",
+        "attribution",
+        "ablation",
+        "extension",
+        "snapshot_features",
+        "presence",
+        "formation",
+    ):
         assert plan[rule] == ["layer=0, step=24", "layer=0, step=8"]
     assert plan["behaviour"] == ["step=24", "step=8"]
     untouched = {"corpus", "ngrams", "ngram_text", "pretrain", "crosscoder", "codes", "tasks", "complexity"}

@@ -73,7 +73,7 @@ def test_an_unknown_step_is_refused(package):
     [
         ("figures", {"snapcoder.crosscoder.training", "snapcoder.language_model"}),
         # With activations.mode: stream it runs the snapshots itself, so the language model belongs to it.
-        ("crosscoder", {"snapcoder.evolution.timing", "snapcoder.figures.style", "snapcoder.tasks.ablation"}),
+        ("crosscoder", {"snapcoder.evolution.timing", "snapcoder.figures.style", "snapcoder.attribution.ablation"}),
         ("timing", {"snapcoder.crosscoder.training", "snapcoder.language_model", "snapcoder.figures.style"}),
         ("corpus", {"snapcoder.crosscoder.model", "snapcoder.language_model"}),
         ("report", {"snapcoder.crosscoder.training", "snapcoder.language_model"}),

@@ -6,10 +6,10 @@ import pytest
 import torch
 from planted_tasks import D_MODEL, N_FEATURES, STEPS, make_dictionary
 
+from snapcoder.attribution import prompt_codes as prompt_codes_module
+from snapcoder.attribution.prompt_codes import of_snapshot, prompt_codes
 from snapcoder.storage.dictionaries import Extension
 from snapcoder.storage.prompts import PromptError, read_prompts, require_same_prompts, write_prompts
-from snapcoder.tasks import prompt_codes as prompt_codes_module
-from snapcoder.tasks.prompt_codes import of_snapshot, prompt_codes
 from snapcoder.tasks.prompts import capture_prompts
 
 

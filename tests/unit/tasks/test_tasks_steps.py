@@ -11,6 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from snapcoder.job import Job
 from snapcoder.ngram_fitting import fit_ngrams
+from snapcoder.steps.ablation import ablation
 from snapcoder.steps.attribution import attribution
 from snapcoder.steps.attribution_tables import attribution_tables
 from snapcoder.steps.behaviour import behaviour
@@ -88,6 +89,7 @@ class Study:
         )
         for step in STEPS:
             self.attribution(step)
+            self.ablation(step)
         self.run(
             attribution_tables,
             {name: [f"{name}{step}.parquet" for step in STEPS] for name in ("attribution", "quality", "curves")},
@@ -107,7 +109,24 @@ class Study:
                 "dictionary": "dictionary.safetensors",
                 "extension": [],
             },
-            {name: f"{name}{step}.parquet" for name in ("attribution", "quality", "curves")},
+            {name: f"{name}{step}.parquet" for name in ("attribution", "quality")},
+            layer=1,
+            step=step,
+        )
+
+    def ablation(self, step):
+        self.run(
+            ablation,
+            {
+                "facts": f"step{step}/snapshot.json",
+                "tasks": "examples.jsonl",
+                "attribution": f"attribution{step}.parquet",
+                "prompts": [f"p{base}.h5" for base in STEPS],
+                "own": f"p{step}.h5",
+                "dictionary": "dictionary.safetensors",
+                "extension": [],
+            },
+            {"curves": f"curves{step}.parquet"},
             layer=1,
             step=step,
         )

@@ -1,7 +1,7 @@
 """Parquet tables with a declared schema: every column has a type, a unit and a definition, inside the file."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -168,6 +168,14 @@ def read_table(
 ) -> pd.DataFrame:
     """Read a table, some of its columns, or the rows `where` (column, operator, value) all hold, as a pandas frame."""
     return pq.read_table(path, columns=columns, filters=where, partitioning=None).to_pandas()
+
+
+def joined(frames: Sequence[pd.DataFrame], schema: TableSchema) -> pd.DataFrame:
+    """Return the rows of all frames in one; with none, a frame that has the schema's columns and no row."""
+    filled = [frame for frame in frames if len(frame)]
+    if filled:
+        return pd.concat(filled, ignore_index=True)
+    return pd.DataFrame(columns=[column.name for column in schema.columns])
 
 
 def table_metadata(path: str | Path) -> dict[str, Any]:

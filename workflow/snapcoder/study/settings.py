@@ -44,6 +44,8 @@ _SECTIONS: dict[str, tuple[str, ...]] = {
     "task_performance": ("tasks",),
     "prompts": ("tasks",),
     "attribution": ("tasks",),
+    "ablation": ("tasks",),
+    "attribution_tables": ("tasks",),
     "phase_metrics": ("phases",),
     "phase_segments": ("phases",),
     "examples": ("features",),
@@ -100,7 +102,8 @@ _UNUSED: dict[str, frozenset[str]] = {
     "tasks": _CARRYING | {"files"},  # files reach the step as inputs
     "task_performance": _MAKING | (_CARRYING - {"bootstrap"}),
     "prompts": _MAKING | (_CARRYING - {"attribution_examples"}) | {"seed"},
-    "attribution": _MAKING,
+    "attribution": _MAKING | {"top_features", "k_grid", "random_draws"},
+    "ablation": _MAKING | {"top_features", "ig_steps"},
     "timing": _EVOLUTION_DRAWS | (_TIMING - {"sigmoid_r2"}),
     "onset_distribution": _TIMING - {"null_draws"},
     "onset_sensitivity": frozenset({"sigmoid_r2", "heldout_rows", "bootstrap"}),
@@ -126,6 +129,7 @@ _USED: dict[str, frozenset[str]] = {
     "snapshot_features": frozenset({"memory_gb"}),
     "trajectories": frozenset({"rate_floor"}),
     "complexity": frozenset({"memory_gb"}),
+    "attribution_tables": frozenset({"top_features"}),
 }
 """The only keys that a step reads of its section, where these are few."""
 

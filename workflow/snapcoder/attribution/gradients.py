@@ -13,30 +13,11 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
+from snapcoder.attribution.continuation import Continuation
+from snapcoder.attribution.prompt_codes import SnapshotDictionary
+from snapcoder.attribution.task_prompts import TaskPrompts
 from snapcoder.storage.task_examples import Example
-from snapcoder.tasks.continuation import Continuation
-from snapcoder.tasks.prompt_codes import SnapshotDictionary
 from snapcoder.tasks.scoring import answer_tokens, batches_by_length, prefix_tokens
-
-
-@dataclass(frozen=True)
-class TaskPrompts:
-    """One half of a task's examples at one snapshot.
-
-    offset [example + 1]: positions of each example; clean, patch [position, model] raw activations; delta [position,
-    feature]: code on the clean minus code on the patch prompt.
-    """
-
-    examples: Sequence[Example]
-    offset: np.ndarray
-    clean: np.ndarray
-    patch: np.ndarray
-    delta: csr_array
-
-    @property
-    def example_of_position(self) -> np.ndarray:
-        """Example of each position [position]."""
-        return np.repeat(np.arange(len(self.examples)), np.diff(self.offset))
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,14 @@ import pytest
 import torch
 from planted_tasks import N_FEATURES, linear_head, planted_problem, task_prompts
 
+from snapcoder.attribution import ablation as ablation_module
+from snapcoder.attribution.ablation import Ranking, ablation_curves, ablation_sizes, curve_rows, rankings
+from snapcoder.attribution.continuation import continue_from
+from snapcoder.attribution.gradients import attribute, metric, metric_ends, path_gradient
+from snapcoder.attribution.prompt_codes import of_snapshot
+from snapcoder.attribution.rows import feature_ranking
 from snapcoder.storage.tables import read_table, write_table
 from snapcoder.tables.tasks import ABLATION_CURVES
-from snapcoder.tasks import ablation as ablation_module
-from snapcoder.tasks.ablation import Ranking, ablation_curves, ablation_sizes, curve_rows, rankings
-from snapcoder.tasks.attribution import attribute, metric, metric_ends, path_gradient
-from snapcoder.tasks.attribution_tables import feature_ranking
-from snapcoder.tasks.continuation import continue_from
-from snapcoder.tasks.prompt_codes import of_snapshot
 
 KS = (0, 1, 3, 10, N_FEATURES)
 

@@ -8,10 +8,10 @@ import torch
 from scipy.sparse import csr_array
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
+from snapcoder.attribution.prompt_codes import of_snapshot, prompt_codes
+from snapcoder.attribution.task_prompts import TaskPrompts
 from snapcoder.storage.dictionaries import Dictionary
 from snapcoder.storage.task_examples import Example
-from snapcoder.tasks.attribution import TaskPrompts
-from snapcoder.tasks.prompt_codes import of_snapshot, prompt_codes
 from snapcoder.tasks.prompts import capture_prompts
 
 VOCAB, D_MODEL, N_FEATURES, STEPS = 40, 16, 24, (0, 8, 64)
@@ -83,7 +83,7 @@ def task_prompts(model, dictionary, examples, *, step=8, layer=1, noise=0.0):
     for activation in (own.clean, own.patch):
         base = [activation + noise * rng.normal(size=activation.shape).astype(np.float32) for _ in dictionary.steps]
         codes.append(prompt_codes(dictionary, here, base, activation))
-    return here, TaskPrompts(examples, own.offset, own.clean, own.patch, codes[0] - codes[1])
+    return here, TaskPrompts(examples, own.offset, own.clean, own.patch, *codes)
 
 
 class HeadRun:
@@ -128,4 +128,8 @@ def planted_problem(rng, n_examples, *, carriers=(3, 7)):
         score = torch.tanh(activation @ read).sum(dim=1)
         return torch.nn.functional.one_hot(torch.tensor(1), VOCAB) * score[:, None]
 
-    return here, TaskPrompts(examples, offset, clean, patch, csr_array(delta)), HeadRun(head)
+    return (
+        here,
+        TaskPrompts(examples, offset, clean, patch, csr_array(delta), csr_array(delta.shape, dtype=np.float32)),
+        HeadRun(head),
+    )

@@ -4,13 +4,13 @@ import pytest
 import torch
 from planted_tasks import D_MODEL, N_FEATURES, linear_head, planted_problem, task_prompts
 
+from snapcoder.attribution.continuation import continue_from
+from snapcoder.attribution.gradients import attribute, metric, metric_ends, path_gradient
+from snapcoder.attribution.prompt_codes import of_snapshot
+from snapcoder.attribution.rows import attribution_rows, feature_order, feature_ranking, not_acquired_row, quality_row
 from snapcoder.language_model import run_from
 from snapcoder.storage.tables import read_table, write_table
 from snapcoder.tables.tasks import ATTRIBUTION, ATTRIBUTION_QUALITY
-from snapcoder.tasks.attribution import attribute, metric, metric_ends, path_gradient
-from snapcoder.tasks.attribution_tables import attribution_rows, feature_ranking, not_acquired_row, quality_row
-from snapcoder.tasks.continuation import continue_from
-from snapcoder.tasks.prompt_codes import of_snapshot
 
 
 @pytest.fixture
@@ -121,16 +121,18 @@ def test_only_the_features_that_carry_the_answer_come_first():
     assert np.abs(found.error).max() < 1e-4
 
 
-def test_the_tables_hold_the_strongest_features_and_the_error_and_fit_their_schemas(model, prompts, here, tmp_path):
+def test_the_tables_hold_every_feature_that_has_a_share_and_the_error_and_fit_their_schemas(
+    model, prompts, here, tmp_path
+):
     with continue_from(model, layer=1) as run:
         path = path_gradient(run, prompts, points=6)
     found = attribute(prompts, here, path)
     names = {"task": "planted", "step": 8, "layer": 1}
-    rows = attribution_rows(found, path, points=6, top=5, **names)
+    rows = attribution_rows(found, path, points=6, **names)
     write_table(tmp_path / "a.parquet", rows, ATTRIBUTION, {})
     dense = found.feature.toarray()
     features = rows[rows["feature"] >= 0].sort_values("rank")
-    assert features["rank"].tolist() == [1, 2, 3, 4, 5]
+    assert features["rank"].tolist() == list(range(1, np.count_nonzero(dense.any(axis=0)) + 1))
     assert features["attr"].abs().is_monotonic_decreasing
     assert features["feature"].iloc[0] == np.abs(dense.mean(axis=0)).argmax()
     first = dense[:, features["feature"].iloc[0]]
@@ -138,10 +140,11 @@ def test_the_tables_hold_the_strongest_features_and_the_error_and_fit_their_sche
     (error,) = rows[rows["feature"] == -1].to_dict("records")
     assert error["rank"] == 0
     assert error["attr"] == pytest.approx(found.error.mean())
-    everything = attribution_rows(found, path, points=6, top=1000, **names)
+    order = feature_order(rows, n_features=N_FEATURES)
+    assert order.tolist() == feature_ranking(found).tolist()
     quality = quality_row(found, path, **names)
-    assert everything["attr_share"].sum() == pytest.approx(1, abs=2 * quality["completeness_gap"] + 1e-6)
-    assert quality["error_share"] == pytest.approx(error["attr"] / everything["attr"].sum())
+    assert rows["attr_share"].sum() == pytest.approx(1, abs=2 * quality["completeness_gap"] + 1e-6)
+    assert quality["error_share"] == pytest.approx(error["attr"] / rows["attr"].sum())
     write_table(tmp_path / "q.parquet", pd.DataFrame([quality]), ATTRIBUTION_QUALITY, {})
     assert read_table(tmp_path / "q.parquet")["n_examples"].tolist() == [len(prompts.examples)]
 

@@ -15,10 +15,11 @@ import torch
 from scipy.sparse import csc_array
 from torch import Tensor
 
-from snapcoder.tasks.attribution import TaskPrompts, metric
-from snapcoder.tasks.continuation import Continuation
+from snapcoder.attribution.continuation import Continuation
+from snapcoder.attribution.gradients import metric
+from snapcoder.attribution.prompt_codes import SnapshotDictionary
+from snapcoder.attribution.task_prompts import TaskPrompts
 from snapcoder.tasks.intervals import bootstrap_weights, mean_interval
-from snapcoder.tasks.prompt_codes import SnapshotDictionary
 from snapcoder.tasks.scoring import batches_by_length
 
 _BATCH_TOKENS = 6144  # of one forward pass over several variants; larger ones leave the processor's caches

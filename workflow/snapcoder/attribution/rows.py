@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from snapcoder.tasks.attribution import Attribution, PathGradient
+from snapcoder.attribution.gradients import Attribution, PathGradient
 
 
 def feature_ranking(attribution: Attribution) -> np.ndarray:
@@ -12,12 +12,18 @@ def feature_ranking(attribution: Attribution) -> np.ndarray:
     return np.argsort(-np.abs(mean), kind="stable")
 
 
+def feature_order(rows: pd.DataFrame, *, n_features: int) -> np.ndarray:
+    """Return all features [feature] as ATTRIBUTION rows of one task and snapshot rank them; those without a row last."""
+    ranked = rows.loc[rows["rank"] > 0].sort_values("rank")["feature"].to_numpy(np.int64)
+    return np.concatenate([ranked, np.setdiff1d(np.arange(n_features), ranked)])
+
+
 def attribution_rows(
-    attribution: Attribution, path: PathGradient, *, task: str, step: int, layer: int, points: int, top: int
+    attribution: Attribution, path: PathGradient, *, task: str, step: int, layer: int, points: int
 ) -> pd.DataFrame:
-    """Return ATTRIBUTION rows: the `top` strongest features that have any attribution, and the error term as −1."""
+    """Return ATTRIBUTION rows: the features that have any attribution, strongest first, and the error term as −1."""
     values, n = attribution.feature, len(attribution.error)
-    kept = feature_ranking(attribution)[:top]
+    kept = feature_ranking(attribution)
     kept = kept[np.asarray(abs(values).sum(axis=0)).ravel()[kept] > 0]
     columns = np.column_stack([values[:, kept].toarray(), attribution.error])  # [example, kept feature + error]
     mean, change = columns.mean(axis=0), float((path.metric_clean - path.metric_patch).mean())

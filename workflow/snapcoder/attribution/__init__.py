@@ -1,0 +1,1 @@
+"""Which features carry an ability: attribution, checked by exact ablation."""

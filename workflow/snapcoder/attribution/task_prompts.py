@@ -1,0 +1,122 @@
+"""Task prompts at one snapshot: what it thinks on them, and the code that the dictionary gives that."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from snapcoder.attribution.prompt_codes import SnapshotDictionary, of_snapshot, prompt_codes
+from snapcoder.storage.dictionaries import Dictionary, read_dictionary, read_extension
+from snapcoder.storage.hashing import file_sha256
+from snapcoder.storage.prompts import PromptActivations, PromptError, read_prompts, require_same_prompts
+from snapcoder.storage.task_examples import Example, cluster_ids, read_examples, task_lines
+from snapcoder.tasks.selection import split_halves
+
+
+@dataclass(frozen=True)
+class TaskPrompts:
+    """One half of a task's examples at one snapshot.
+
+    offset [example + 1]: positions of each example; clean, patch [position, model] raw activations; clean_code,
+    patch_code [position, feature]: gated codes of both prompts.
+    """
+
+    examples: Sequence[Example]
+    offset: np.ndarray
+    clean: np.ndarray
+    patch: np.ndarray
+    clean_code: csr_array
+    patch_code: csr_array
+
+    @cached_property
+    def delta(self) -> csr_array:
+        """Code on the clean minus code on the patch prompt [position, feature]."""
+        return self.clean_code - self.patch_code
+
+    @property
+    def example_of_position(self) -> np.ndarray:
+        """Example of each position [position]."""
+        return np.repeat(np.arange(len(self.examples)), np.diff(self.offset))
+
+
+@dataclass(frozen=True)
+class SnapshotPrompts:
+    """The prompts of all tasks at one snapshot, split for ranking and for scoring.
+
+    halves: task → lines of the task file that rank features, lines that ablations are scored on.
+    """
+
+    dictionary: Dictionary
+    here: SnapshotDictionary
+    examples: Sequence[Example]
+    halves: dict[str, tuple[np.ndarray, np.ndarray]]
+    base: Sequence[PromptActivations]
+    own: PromptActivations
+
+    def ranking(self, task: str) -> TaskPrompts:
+        """Return the examples of a task that features are ranked on."""
+        return self._prompts(self.halves[task][0])
+
+    def evaluation(self, task: str) -> TaskPrompts:
+        """Return the examples of a task that ablations are scored on; none of them ranks."""
+        return self._prompts(self.halves[task][1])
+
+    def _prompts(self, lines: np.ndarray) -> TaskPrompts:
+        at = self.own.positions(lines)
+        clean, patch = (
+            prompt_codes(
+                self.dictionary,
+                self.here,
+                [getattr(base, side)[base.positions(lines)] for base in self.base],
+                getattr(self.own, side)[at],
+            )
+            for side in ("clean", "patch")
+        )
+        lengths = [len(self.examples[line].clean_tokens) for line in lines]
+        return TaskPrompts(
+            examples=[self.examples[line] for line in lines],
+            offset=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+            clean=self.own.clean[at],
+            patch=self.own.patch[at],
+            clean_code=clean,
+            patch_code=patch,
+        )
+
+
+def read_snapshot_prompts(
+    tasks: Path,
+    prompts: Sequence[Path],
+    dictionary: Path,
+    extension: Sequence[Path],
+    *,
+    step: int,
+    layer: int,
+    largest: int,
+) -> SnapshotPrompts:
+    """Read what attribution and ablation look at: the prompts of the base snapshots and of the one at `step`.
+
+    largest: examples of a task in either half. Raises PromptError when prompts are missing or were captured on other
+    examples or another layer.
+    """
+    examples, examples_sha256 = read_examples(tasks), file_sha256(tasks)
+    learned = read_dictionary(dictionary)
+    by_step: dict[int, PromptActivations] = {}
+    for path in prompts:
+        read = read_prompts(path)
+        require_same_prompts(read, path, examples_sha256=examples_sha256, layer=layer)
+        by_step[read.step] = read
+    missing = [base for base in (*learned.steps, step) if base not in by_step]
+    if missing:
+        raise PromptError(f"no prompt activations of step {missing[0]}; rerun the step prompts for it")
+    added = [read_extension(path) for path in extension]
+    return SnapshotPrompts(
+        dictionary=learned,
+        here=of_snapshot(learned, step, added[0] if added else None),
+        examples=examples,
+        halves=split_halves(task_lines(examples), cluster_ids(examples), largest=largest),
+        base=[by_step[base] for base in learned.steps],
+        own=by_step[step],
+    )
