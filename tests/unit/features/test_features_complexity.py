@@ -151,10 +151,13 @@ def test_a_bigram_is_repeated_when_it_stood_earlier_in_the_same_sequence():
     ]
 
 
-def test_repeat_scores_are_shares_of_activation_above_the_base_rate():
+def test_repeat_scores_are_shares_of_activation_above_those_of_the_tokens():
     z = csr_array(np.array([[1.0, 0, 0], [3.0, 0, 1], [0, 0, 1], [0, 0, 0]]))
-    scores = repeat_scores(z, np.array([False, True, False, False]))
-    np.testing.assert_allclose(scores, [0.75 - 0.25, np.nan, 0.5 - 0.25])
+    repeated = np.array([False, True, False, False])
+    one_token = repeat_scores(z, repeated, np.zeros(4, dtype=int))
+    np.testing.assert_allclose(one_token, [0.75 - 0.25, np.nan, 0.5 - 0.25])
+    own_token = repeat_scores(z, repeated, np.arange(4))  # a token that is always repeated says nothing
+    np.testing.assert_allclose(own_token, [0, np.nan, 0], atol=1e-12)
 
 
 def test_token_concentration_is_the_closed_form():
