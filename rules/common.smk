@@ -248,6 +248,7 @@ def report_tables():
         "ablation_curves",
         "feature_examples",
         "complexity",
+        "context_length",
         "feature_logits",
     ]
     return [

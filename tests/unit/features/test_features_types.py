@@ -7,8 +7,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
 
-from feature_types import confusion, recall  # noqa: E402
-from planted_detectors import NOISES, TYPES  # noqa: E402
+from feature_types import confusion, recall
+from planted_detectors import NOISES, TYPES
 
 LEAST = {  # share of each type that must be recognised
     "none": dict.fromkeys(TYPES, 0.9),

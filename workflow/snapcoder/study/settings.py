@@ -50,6 +50,7 @@ _SECTIONS: dict[str, tuple[str, ...]] = {
     "phase_segments": ("phases",),
     "examples": ("features",),
     "complexity": ("features",),
+    "context_length": ("context",),
     "logits": ("features",),
     "report": ("report",),
 }

@@ -11,6 +11,7 @@ from snapcoder.study.analysis import (
     ReportSettings,
     TaskSettings,
 )
+from snapcoder.study.context import ContextSettings
 from snapcoder.study.controls import ControlSettings
 from snapcoder.study.corpus import CorpusSettings, NgramSettings
 from snapcoder.study.crosscoder import CrosscoderSettings
@@ -44,4 +45,5 @@ class Study:
     phases: PhaseSettings = setting(PhaseSettings, "Cutting training into phases.")
     tasks: TaskSettings = setting(TaskSettings, "Abilities and what carries them.")
     features: FeatureSettings = setting(FeatureSettings, "What is shown of each feature.")
+    context: ContextSettings = setting(ContextSettings, "How many tokens of context features need.")
     report: ReportSettings = setting(ReportSettings, "The report.")

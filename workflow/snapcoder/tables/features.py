@@ -163,7 +163,46 @@ COMPLEXITY = TableSchema(
             minimum=1,
             maximum=5,
         ),
+        Column(
+            "context_window",
+            "float32",
+            "tokens",
+            "median suffix that keeps the activation (table context_length); missing where not measured",
+            nullable=True,
+            minimum=1,
+        ),
         Column("type", "string", "–", "rule-based type of detector", categories=TYPES),
+    ),
+)
+
+CONTEXT_LENGTH = TableSchema(
+    "context_length",
+    "one measured feature",
+    ("feature",),
+    (
+        LAYER,
+        FEATURE,
+        Column(
+            "window",
+            "int32",
+            "tokens",
+            "shortest suffix of a context that keeps the feature's activation, the current token counted; median over examples (whole context where no suffix of the grid does)",
+            minimum=1,
+        ),
+        Column("window_q1", "int32", "tokens", "its first quartile", minimum=1),
+        Column("window_q3", "int32", "tokens", "its third quartile", minimum=1),
+        Column("n_examples", "int32", "examples", "contexts that were cut", minimum=1),
+        Column(
+            "share_reached",
+            "float32",
+            "share",
+            "examples for which a suffix shorter than the context keeps enough",
+            minimum=0,
+            maximum=1,
+        ),
+        Column(
+            "kept", "float32", "share", "activation kept by the window, of that on the whole context; median", minimum=0
+        ),
     ),
 )
 
@@ -185,4 +224,4 @@ FEATURE_LOGITS = TableSchema(
     ),
 )
 
-ALL = (FEATURE_EXAMPLES, COMPLEXITY, FEATURE_LOGITS)
+ALL = (FEATURE_EXAMPLES, COMPLEXITY, CONTEXT_LENGTH, FEATURE_LOGITS)
