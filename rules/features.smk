@@ -122,3 +122,35 @@ rule logits:
         " --out table {output.table}"
         " --record {output.record} --settings {params.settings:q} --code {params.code} --threads {threads}"
         " --log {log}"
+
+
+# Asks the service that explain.endpoint names; nothing requests it otherwise. A local rule: nodes of a cluster often have no network.
+rule explanations:
+    input:
+        codes="<results>/codes/block{layer}.h5",
+        tokens="<text>/corpus/tokens.h5",
+        tokenizer="<text>/corpus/tokenizer.json",
+        timing="<results>/tables/block{layer}/feature_timing.parquet",
+        examples="<results>/tables/block{layer}/feature_examples.parquet",
+    output:
+        table="<results>/tables/block{layer}/feature_explanations.parquet",
+        record="<records>/explanations.block{layer}.json",
+    log:
+        "<logs>/explanations.block{layer}.log",
+    benchmark:
+        "<benchmarks>/explanations.block{layer}.jsonl"
+    conda:
+        "../envs/snapcoder.yaml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime="4h",
+    params:
+        settings=settings("explanations"),
+        code=code("explanations"),
+    shell:
+        "python -m snapcoder explanations --in codes {input.codes} --in tokens {input.tokens}"
+        " --in tokenizer {input.tokenizer} --in timing {input.timing} --in examples {input.examples}"
+        " --out table {output.table}"
+        " --record {output.record} --settings {params.settings:q} --code {params.code} --threads {threads}"
+        " --log {log}"

@@ -51,6 +51,7 @@ _SECTIONS: dict[str, tuple[str, ...]] = {
     "examples": ("features",),
     "complexity": ("features",),
     "context_length": ("context",),
+    "explanations": ("explain",),
     "logits": ("features",),
     "report": ("report",),
 }

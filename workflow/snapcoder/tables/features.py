@@ -224,4 +224,24 @@ FEATURE_LOGITS = TableSchema(
     ),
 )
 
-ALL = (FEATURE_EXAMPLES, COMPLEXITY, CONTEXT_LENGTH, FEATURE_LOGITS)
+FEATURE_EXPLANATIONS = TableSchema(
+    "feature_explanations",
+    "one feature shown to a language model",
+    ("feature",),
+    (
+        LAYER,
+        FEATURE,
+        Column("explanation", "string", "–", "what the model says that the feature detects; empty where it failed"),
+        Column("complexity_llm", "int8", "1..5", "how complex the model judges that to be", nullable=True, minimum=1, maximum=5),
+        Column("consistency_llm", "int8", "1..5", "how well the model finds that the active contexts fit", nullable=True, minimum=1, maximum=5),
+        Column("detection_score", "float32", "–", "balanced accuracy of telling held-back active contexts from silent ones by the explanation alone; chance is 0.5; missing where not asked", nullable=True, minimum=0, maximum=1),
+        Column("llm_name", "string", "–", "model that was asked"),
+        Column("prompt_hash", "string", "–", "hash of model, messages and parameters, the name of the kept answer; empty where it failed"),
+        Column("n_examples", "int16", "contexts", "contexts shown, silent ones counted", minimum=0),
+        Column("n_held_out", "int16", "contexts", "contexts held back", minimum=0),
+        Column("status", "string", "–", "whether a readable answer came", categories=("explained", "failed")),
+        Column("reason", "string", "–", "why there is no explanation, or no detection score"),
+    ),
+)  # fmt: skip
+
+ALL = (FEATURE_EXAMPLES, COMPLEXITY, CONTEXT_LENGTH, FEATURE_LOGITS, FEATURE_EXPLANATIONS)
