@@ -620,6 +620,11 @@ def _meaning(rng, timing: pd.DataFrame) -> dict[str, pd.DataFrame]:
          "top_token_share": 0.6, "token_r2": 0.7, "bigram_need": 0.2, "context_need": 0.3,
          "complexity": rng.integers(1, 6, len(live)).astype(float), "type": types[rng.integers(0, 4, len(live))]}
     )  # fmt: skip
+    complexity["context_window"] = 2.0 ** (complexity["complexity"] - 1)
+    windows = pd.DataFrame(
+        {"feature": live, "window": complexity["context_window"].astype(int), "window_q1": 1, "window_q3": 32, "n_examples": 5,
+         "share_reached": 1.0, "kept": 0.95}
+    )  # fmt: skip
     examples, logits = [], []
     for feature in live:
         for kind, count in (("top", 4), ("quantile", 2)):
@@ -639,5 +644,6 @@ def _meaning(rng, timing: pd.DataFrame) -> dict[str, pd.DataFrame]:
                          "logit": (1 if sign == "promotes" else -1) * (3.0 - rank)}
                     )  # fmt: skip
     return {
-        "complexity": complexity, "feature_examples": pd.DataFrame(examples), "feature_logits": pd.DataFrame(logits)
+        "complexity": complexity, "context_length": windows, "feature_examples": pd.DataFrame(examples),
+        "feature_logits": pd.DataFrame(logits),
     }  # fmt: skip

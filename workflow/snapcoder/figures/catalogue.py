@@ -213,6 +213,18 @@ CATALOGUE: tuple[Figure, ...] = (
         ("feature_timing", "complexity", "snapshots", "order_tests"),
     ),
     Figure(
+        "context_window",
+        "features",
+        "How many tokens of context features need",
+        "Tokens of context needed: the shortest suffix of a feature's strongest contexts, its own token counted, that keeps "
+        "90% (context.share) of its activation when the snapshots are run on it alone; median over a few contexts. "
+        "Left: against the end of the onset interval, for features whose onset lies between two snapshots; points are "
+        "jittered, orange: median and quartiles of onsets with three features or more. ρ: Spearman's correlation with "
+        "BCa 95% interval and corrected two-sided permutation p, plain and with the ranks of firing rate and norm held fixed. "
+        f"Right: share of the features of a type for which so many tokens are enough. {_AXIS}",
+        ("context_length", "feature_timing", "complexity", "snapshots", "order_tests"),
+    ),
+    Figure(
         "formation",
         "features",
         "When features form in the activations",

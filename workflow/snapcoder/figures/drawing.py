@@ -43,6 +43,7 @@ DRAW: Mapping[str, Callable[[Mapping[str, pd.DataFrame]], Canvas]] = {
     "rotation_rate": rotation.draw_rotation_rate,
     "dimensionality": dimensionality.draw_dimensionality,
     "complexity_onset": complexity.draw_complexity_onset,
+    "context_window": complexity.draw_context_window,
     "formation": formation.draw_formation,
     "task_performance": tasks.draw_task_performance,
     "attribution": tasks.draw_attribution,

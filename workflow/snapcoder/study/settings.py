@@ -50,6 +50,8 @@ _SECTIONS: dict[str, tuple[str, ...]] = {
     "phase_segments": ("phases",),
     "examples": ("features",),
     "complexity": ("features",),
+    "context_length": ("context",),
+    "explanations": ("explain",),
     "logits": ("features",),
     "report": ("report",),
 }
