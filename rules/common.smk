@@ -246,6 +246,7 @@ def report_tables():
         "attribution",
         "attribution_quality",
         "ablation_curves",
+        "ablation_summary",
         "feature_examples",
         "complexity",
         "feature_logits",
