@@ -74,16 +74,16 @@ def ablate_sets(
     Sets that differ only in units that the ablation does not change are run once, and so are both ends.
     """
     changing = replacement.changing
-    kept = [np.sort(chosen[changing[chosen]]) for chosen in sets]
+    kept = [np.sort(chosen[changing[chosen]]).astype(np.int64) for chosen in sets]
     keys = [array_sha256(chosen) for chosen in kept]
     everything = replacement.removed(np.flatnonzero(changing))
-    far = _metrics(run, prompts, iter([torch.from_numpy(prompts.clean - everything)]), 1)[0]
+    far = _metrics(run, prompts, iter([torch.from_numpy(prompts.clean - everything)]), 1)[0] if changing.any() else clean
     none, full = array_sha256(np.zeros(0, dtype=np.int64)), array_sha256(np.flatnonzero(changing))
-    # No set in front of all: when the ablation changes nothing, both are the clean metric.
     known = {full: {"disrupt": far, "restore": clean}, none: {"disrupt": clean, "restore": far}}
     waiting = {key: chosen for key, chosen in zip(keys, kept, strict=True) if key not in known}
     variants = _variants(prompts.clean, everything, replacement, list(waiting.values()), modes)
-    values = _metrics(run, prompts, variants, len(waiting) * len(modes)).reshape(len(waiting), len(modes), -1)
+    values = _metrics(run, prompts, variants, len(waiting) * len(modes))
+    values = values.reshape(len(waiting), len(modes), len(prompts.examples))
     known |= {key: dict(zip(modes, value, strict=True)) for key, value in zip(waiting, values, strict=True)}
     shape = (len(sets), len(modes), len(prompts.examples))
     return np.array([[known[key][mode] for mode in modes] for key in keys]).reshape(shape)

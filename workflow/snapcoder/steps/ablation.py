@@ -19,7 +19,7 @@ from snapcoder.storage.activations import BLOCK_ROWS, iterate_cache, read_header
 from snapcoder.storage.json_file import read_json
 from snapcoder.storage.tables import joined, read_table, write_table
 from snapcoder.study.analysis import TaskSettings
-from snapcoder.tables.tasks import ABLATION_CURVES, ABLATION_SUMMARY
+from snapcoder.tables.ablation import ABLATION_CURVES, ABLATION_SUMMARY
 
 logger = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 from snapcoder.job import Job
 from snapcoder.storage.tables import joined, read_table, write_table
-from snapcoder.tables.tasks import ABLATION_CURVES, ABLATION_SUMMARY
+from snapcoder.tables.ablation import ABLATION_CURVES, ABLATION_SUMMARY
 
 
 def ablation_tables(job: Job) -> None:

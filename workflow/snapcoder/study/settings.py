@@ -104,7 +104,7 @@ _UNUSED: dict[str, frozenset[str]] = {
     "task_performance": _MAKING | (_CARRYING - {"bootstrap"}),
     "prompts": _MAKING | (_CARRYING - {"attribution_examples"}) | {"seed"},
     "attribution": _MAKING | _ABLATING | {"top_features"},
-    "ablation": _MAKING | {"top_features"},
+    "ablation": _MAKING | {"top_features", "ig_steps"},
     "timing": _EVOLUTION_DRAWS | (_TIMING - {"sigmoid_r2"}),
     "onset_distribution": _TIMING - {"null_draws"},
     "onset_sensitivity": frozenset({"sigmoid_r2", "heldout_rows", "bootstrap"}),
