@@ -254,6 +254,7 @@ def report_tables():
         "attribution",
         "attribution_quality",
         "ablation_curves",
+        "ablation_summary",
         "feature_examples",
         "complexity",
         "context_length",

@@ -570,7 +570,7 @@ def _tasks(rng) -> dict[str, pd.DataFrame]:
              "reason": "7 examples, fewer than 40"},
         ]
     )  # fmt: skip
-    performance, attribution, quality, curves = [], [], [], []
+    performance, attribution, quality, curves, summary = [], [], [], [], []
     for i, step in enumerate(STEPS):
         for task, accuracy in (("agreement_his_their", 0.5 if i < 6 else 0.75 + 0.02 * i), ("induction", 0.51)):
             good = accuracy > 0.6
@@ -593,23 +593,62 @@ def _tasks(rng) -> dict[str, pd.DataFrame]:
                      "attr": 1.2 / rank * (1 if rank % 4 else -1), "attr_se": 0.05, "attr_abs_mean": 1.3 / rank,
                      "attr_share": 0.4 / rank, "rank": rank, "n_examples": 32}
                 )  # fmt: skip
-            for mode in ("disrupt", "restore"):
-                for ranking in ("attr_here", "norm", "random"):
-                    for draw in range(3 if ranking == "random" else 1):
-                        for k in (0, 1, 2, 5, 10, 20, 50, N_FEATURES):
-                            reach = 1 - np.exp(-k / (4 if ranking == "attr_here" else 40)) if k < N_FEATURES else 1.0
-                            faith = 1 - reach if mode == "disrupt" else reach
-                            metric = 2.4 * faith - 1.2 + 0.02 * draw
-                            curves.append(
-                                {"task": task, "step": step, "mode": mode, "ranking": ranking, "ablation": "resample", "k": k,
-                                 "draw": draw, "metric": metric, "metric_ci_lo": metric - 0.2, "metric_ci_hi": metric + 0.2,
-                                 "accuracy": 0.5, "faithfulness": faith, "n_examples": 32}
-                            )  # fmt: skip
+            curves += _curves(task, step)
+            summary += _curve_summaries(task, step)
     performance.append({"task": "rare$pair", "step": 0, "n": 0, "chance": 0.5, "acquired": False, "status": "dropped"})
     return {
         "tasks": tasks, "task_performance": pd.DataFrame(performance), "attribution": pd.DataFrame(attribution),
         "attribution_quality": pd.DataFrame(quality), "ablation_curves": pd.DataFrame(curves),
+        "ablation_summary": pd.DataFrame(summary),
     }  # fmt: skip
+
+
+_REACH = {("attr_here", "feature"): 4, ("attr_final", "feature"): 6, ("norm", "feature"): 40, ("attr_here", "neuron"): 20,
+          ("attr_here", "pca"): 15, ("random", "feature"): 60, ("matched", "feature"): 45}  # fmt: skip
+"""Of each ranking and unit, the k at which all but 1/e of the effect is reached."""
+
+
+def _curves(task, step):
+    rows = []
+    for (ranking, unit), reach in _REACH.items():
+        everything = N_FEATURES if unit == "feature" else 32
+        control = ranking in ("random", "matched")
+        several = unit == "feature" and not control
+        for mode in ("disrupt", "restore"):
+            for ablation in ("resample", "mean", "zero") if several else ("resample",):
+                for draw in range(3 if control else 1):
+                    for k in (10, 20) if control else (0, 1, 2, 5, 10, 20, everything):
+                        share = 1 - np.exp(-k / reach) if k < everything else 1.0
+                        faith = 1 - share if mode == "disrupt" else share
+                        metric = (2.4 if ablation == "resample" else 1.6) * (faith - 0.5) + 0.02 * draw
+                        rows.append(
+                            {"task": task, "step": step, "mode": mode, "ranking": ranking, "ablation": ablation, "unit": unit,
+                             "k": k, "draw": draw, "metric": metric, "metric_ci_lo": metric - 0.2,
+                             "metric_ci_hi": metric + 0.2, "accuracy": 0.5, "faithfulness": faith, "n_examples": 32}
+                        )  # fmt: skip
+    return rows
+
+
+def _curve_summaries(task, step):
+    rows = []
+    for (ranking, unit), reach in _REACH.items():
+        if ranking in ("random", "matched"):
+            continue
+        half = reach * np.log(2)
+        for mode in ("disrupt", "restore"):
+            for ablation in ("resample", "mean", "zero") if unit == "feature" else ("resample",):
+                main = (ranking, unit, ablation) == ("attr_here", "feature", "resample")
+                tested = {"matched_k": 10, "matched_exact": 0.9, "percentile_vs_matched": 1.0, "p_matched_holm": 0.03}
+                summed = {"nonadditivity_k": 10, "single_sum": 2.5, "nonadditivity": -0.3, "nonadditivity_ci_lo": -0.5,
+                          "nonadditivity_ci_hi": -0.1}
+                rows.append(
+                    {"task": task, "step": step, "mode": mode, "ranking": ranking, "ablation": ablation, "unit": unit,
+                     "n_units": N_FEATURES if unit == "feature" else 32, "effect": 2.4, "effect_share": 0.9, "k50": half,
+                     "k50_ci_lo": half - 1, "k50_ci_hi": half + 1, "cpr": 0.9, "cpr_ci_lo": 0.85, "cpr_ci_hi": 0.95,
+                     "cmd": 0.1, "cmd_ci_lo": 0.05, "cmd_ci_hi": 0.15, "n_examples": 32,
+                     **(tested if main else {}), **(summed if main and mode == "disrupt" else {})}
+                )  # fmt: skip
+    return rows
 
 
 def _meaning(rng, timing: pd.DataFrame) -> dict[str, pd.DataFrame]:

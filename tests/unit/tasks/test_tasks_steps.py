@@ -4,14 +4,16 @@ import dataclasses
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
-from planted_tasks import N_FEATURES, STEPS, VOCAB, make_dictionary
+from planted_tasks import D_MODEL, N_FEATURES, STEPS, VOCAB, make_dictionary
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from snapcoder.job import Job
 from snapcoder.ngram_fitting import fit_ngrams
 from snapcoder.steps.ablation import ablation
+from snapcoder.steps.ablation_tables import ablation_tables
 from snapcoder.steps.attribution import attribution
 from snapcoder.steps.attribution_tables import attribution_tables
 from snapcoder.steps.behaviour import behaviour
@@ -20,19 +22,22 @@ from snapcoder.steps.prompts import prompts
 from snapcoder.steps.task_performance import task_performance
 from snapcoder.steps.tasks import tasks
 from snapcoder.steps.token_classes import token_classes
+from snapcoder.storage.activations import RowTable, write_cache
 from snapcoder.storage.dictionaries import write_dictionary
 from snapcoder.storage.json_file import write_json
 from snapcoder.storage.ngram_text import read_ngram_text
 from snapcoder.storage.ngrams import write_ngrams
 from snapcoder.storage.prompts import PromptError
-from snapcoder.storage.tables import read_table
+from snapcoder.storage.tables import read_table, write_table
 from snapcoder.storage.task_examples import read_examples
 from snapcoder.storage.tokens import TokenTable, write_tokens
+from snapcoder.tables.snapshot_features import SNAPSHOT_FEATURES
 
 SETTINGS = {
     "tasks": {
         "max_examples": 30, "min_examples": 10, "prefix_tokens": 6, "attribution_examples": 6, "ig_steps": 8,
-        "top_features": 5, "k_grid": [0, 1, 4], "random_draws": 2, "bootstrap": 40, "seed": 0,
+        "top_features": 5, "k_grid": [0, 1, 4], "k_shares": [0.1], "control_sizes": [2], "random_draws": 2,
+        "matched_draws": 3, "single_features": 3, "bootstrap": 40, "seed": 0,
     },
     "behaviour": {"sequences": 8, "bootstrap": 20, "batch_size": 4, "text_sequences": 6, "seed": 0},
 }  # fmt: skip
@@ -89,11 +94,17 @@ class Study:
         )
         for step in STEPS:
             self.attribution(step)
+        for step in STEPS:
             self.ablation(step)
         self.run(
             attribution_tables,
-            {name: [f"{name}{step}.parquet" for step in STEPS] for name in ("attribution", "quality", "curves")},
-            {name: f"{name}.parquet" for name in ("attribution", "quality", "curves")},
+            {name: [f"{name}{step}.parquet" for step in STEPS] for name in ("attribution", "quality")},
+            {name: f"{name}.parquet" for name in ("attribution", "quality")},
+        )
+        self.run(
+            ablation_tables,
+            {name: [f"{name}{step}.parquet" for step in STEPS] for name in ("curves", "summary")},
+            {name: f"{name}.parquet" for name in ("curves", "summary")},
         )
 
     def attribution(self, step):
@@ -121,12 +132,15 @@ class Study:
                 "facts": f"step{step}/snapshot.json",
                 "tasks": "examples.jsonl",
                 "attribution": f"attribution{step}.parquet",
+                "final": [f"attribution{base}.parquet" for base in STEPS],
                 "prompts": [f"p{base}.h5" for base in STEPS],
                 "own": f"p{step}.h5",
                 "dictionary": "dictionary.safetensors",
                 "extension": [],
+                "features": "features.parquet",
+                "cache": "cache.h5",
             },
-            {"curves": f"curves{step}.parquet"},
+            {name: f"{name}{step}.parquet" for name in ("curves", "summary")},
             layer=1,
             step=step,
         )
@@ -152,9 +166,24 @@ def study(tmp_path_factory, model):
     (root / "known.jsonl").write_text(known_task(model, rng))
     dictionary = make_dictionary(rng)
     write_dictionary(root / "dictionary.safetensors", dictionary, {})
+    write_cached(root, rng)
     study = Study(root)
     study.everything()
     return study
+
+
+def write_cached(root, rng):
+    """Activations and feature statistics of cached rows, one file each for all snapshots."""
+    zeros = np.zeros(60, dtype=np.int32)
+    rows = RowTable(np.arange(60, dtype=np.int32), zeros, zeros, zeros, (np.arange(60) >= 50).astype(np.uint8))
+    write_cache(
+        root / "cache.h5", [rng.normal(size=(60, D_MODEL)).astype(np.float32)], rows=rows, step=0, layer=1,
+        site="blocks.1.resid_post", d_model=D_MODEL, dtype="float32", provenance={},
+    )  # fmt: skip
+    numbers = {column.name: rng.uniform(0, 1, N_FEATURES) for column in SNAPSHOT_FEATURES.columns}
+    table = pd.DataFrame({**numbers, "layer": 1, "feature": np.arange(N_FEATURES), "step": 0, "added": False})
+    table.loc[0, ["rate", "mean_active"]] = 0, np.nan  # one that never fires
+    write_table(root / "features.parquet", table, SNAPSHOT_FEATURES, {})
 
 
 def known_task(model, rng):
@@ -229,11 +258,18 @@ def excluded(study):
 def test_curves_end_where_they_must(study):
     curves = read_table(study.root / "curves.parquet")
     curves = curves[curves["task"] == "known"]
-    assert set(curves["k"]) == {0, 1, 4, N_FEATURES}
-    assert set(zip(curves["ranking"], curves["draw"], strict=True)) == {
-        ("attr_here", 0), ("norm", 0), ("random", 0), ("random", 1),
-    }  # fmt: skip
-    for _, here in curves.groupby("step"):
+    ranked = {(ranking, ablation, "feature", 0)
+              for ranking in ("attr_here", "attr_final", "norm") for ablation in ("zero", "mean", "resample")}  # fmt: skip
+    controls = {(name, "resample", "feature", draw) for name, n in (("random", 2), ("matched", 3)) for draw in range(n)}
+    baselines = {("attr_here", "resample", unit, 0) for unit in ("neuron", "pca")}
+    names = ["ranking", "ablation", "unit", "draw"]
+    assert set(curves[names].itertuples(index=False, name=None)) == ranked | controls | baselines
+    drawn = curves["ranking"].isin(["random", "matched"])
+    assert set(curves.loc[drawn, "k"]) == {2}
+    of_features = curves[~drawn & (curves["unit"] == "feature")]
+    assert set(of_features["k"]) == {0, 1, 2, 4, N_FEATURES}
+    assert set(curves.loc[curves["unit"] == "pca", "k"]) == {0, 1, 2, 4, D_MODEL}
+    for _, here in of_features.groupby(["step", "ablation"]):
         at = here.groupby(["mode", "k"])["metric"]
         spread, ends = at.max() - at.min(), at.first()
         assert spread[("disrupt", 0)] == spread[("restore", N_FEATURES)] == 0
@@ -241,9 +277,30 @@ def test_curves_end_where_they_must(study):
         assert ends[("restore", 0)] == ends[("disrupt", N_FEATURES)]
 
 
+def test_the_final_ranking_is_that_of_the_last_base_snapshot(study):
+    curves = read_table(study.root / "curves.parquet").set_index(["step", "mode", "ablation", "k"])
+    here, final = (curves[curves["ranking"] == name]["metric"] for name in ("attr_here", "attr_final"))
+    here = here[(curves["unit"] == "feature")[curves["ranking"] == "attr_here"]]
+    pd.testing.assert_series_equal(here.loc[STEPS[-1]], final.loc[STEPS[-1]], check_names=False)
+    assert not here.loc[STEPS[0]].equals(final.loc[STEPS[0]])
+
+
+def test_every_full_curve_has_a_summary_and_only_the_main_one_is_tested(study):
+    curves, summary = read_table(study.root / "curves.parquet"), read_table(study.root / "summary.parquet")
+    key = ["task", "step", "mode", "ranking", "ablation", "unit"]
+    full = curves[~curves["ranking"].isin(["random", "matched"])][key].drop_duplicates()
+    assert sorted(summary[key].itertuples(index=False)) == sorted(full.itertuples(index=False))
+    main = (summary["ranking"] == "attr_here") & (summary["ablation"] == "resample") & (summary["unit"] == "feature")
+    assert (summary["matched_k"].notna() == main).all()
+    assert (summary["nonadditivity"].notna() == (main & (summary["mode"] == "disrupt"))).all()
+    assert summary.loc[main, "p_matched_holm"].between(0.25, 1).all()
+    neurons = summary[summary["unit"] == "neuron"]
+    np.testing.assert_allclose(neurons["effect_share"].dropna(), 1, atol=1e-4)
+
+
 def test_running_again_gives_the_same_bytes(study):
     names = ["examples.jsonl", "tasks.parquet", "b8.parquet", "t8.parquet", "p8.h5", "performance.parquet"]
-    names += [f"{name}8.parquet" for name in ("attribution", "quality", "curves")]
+    names += [f"{name}8.parquet" for name in ("attribution", "quality", "curves", "summary")]
     before = {name: (study.root / name).read_bytes() for name in names}
     study.everything()
     assert [name for name in names if (study.root / name).read_bytes() != before[name]] == []

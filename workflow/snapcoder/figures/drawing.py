@@ -6,6 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure as Canvas
 
 from snapcoder.figures import (
+    ablation,
     behaviour,
     boundaries,
     complexity,
@@ -47,7 +48,8 @@ DRAW: Mapping[str, Callable[[Mapping[str, pd.DataFrame]], Canvas]] = {
     "formation": formation.draw_formation,
     "task_performance": tasks.draw_task_performance,
     "attribution": tasks.draw_attribution,
-    "ablation": tasks.draw_ablation,
+    "ablation": ablation.draw_ablation,
+    "ablation_baselines": ablation.draw_ablation_baselines,
     "reconstruction": reconstruction.draw_reconstruction,
     "crosscoder_training": reconstruction.draw_crosscoder_training,
     "pareto": pareto.draw_pareto,

@@ -1,11 +1,9 @@
-"""Step `attribution_tables`: the attributions of all snapshots of a layer in three tables."""
-
-import pandas as pd
+"""Step `attribution_tables`: the attributions of all snapshots of a layer in two tables."""
 
 from snapcoder.job import Job
 from snapcoder.storage.tables import joined, read_table, write_table
 from snapcoder.study.analysis import TaskSettings
-from snapcoder.tables.tasks import ABLATION_CURVES, ATTRIBUTION, ATTRIBUTION_QUALITY
+from snapcoder.tables.tasks import ATTRIBUTION, ATTRIBUTION_QUALITY
 
 
 def attribution_tables(job: Job) -> None:
@@ -14,6 +12,5 @@ def attribution_tables(job: Job) -> None:
     attributed = [read_table(path) for path in job.paths("attribution")]
     strongest = [part[part["rank"] <= top] for part in attributed]
     write_table(job.output("attribution"), joined(strongest, ATTRIBUTION), ATTRIBUTION, job.core)
-    for name, schema in (("quality", ATTRIBUTION_QUALITY), ("curves", ABLATION_CURVES)):
-        parts: list[pd.DataFrame] = [read_table(path) for path in job.paths(name)]
-        write_table(job.output(name), joined(parts, schema), schema, job.core)
+    quality = [read_table(path) for path in job.paths("quality")]
+    write_table(job.output("quality"), joined(quality, ATTRIBUTION_QUALITY), ATTRIBUTION_QUALITY, job.core)

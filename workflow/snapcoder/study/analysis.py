@@ -122,7 +122,35 @@ class TaskSettings:
         minimum=0,
         unique=True,
     )
-    random_draws: int = setting(5, "Random rankings beside each curve.", unit="draws", minimum=1)
+    k_shares: tuple[float, ...] = setting(
+        (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5),
+        "Further numbers of features ablated, as shares of the dictionary (the grid of MIB); those close to one of k_grid "
+        "are left out.",
+        minimum=0,
+        maximum=1,
+        unique=True,
+    )
+    control_sizes: tuple[int, ...] = setting(
+        (10, 50),
+        "Numbers of features at which random and matched features are ablated too.",
+        unit="features",
+        minimum=1,
+        unique=True,
+    )
+    random_draws: int = setting(20, "Draws of features at random, per size.", unit="draws", minimum=1)
+    matched_draws: int = setting(
+        40,
+        "Draws of features matched to the top ones by deciles of decoder norm and firing rate, per size. Corrected over "
+        "the sizes, p can fall below 0.05 only with 20 draws per size.",
+        unit="draws",
+        minimum=1,
+    )
+    single_features: int = setting(
+        10,
+        "Top features that are also ablated one by one, to compare the sum with their joint effect.",
+        unit="features",
+        minimum=1,
+    )
     bootstrap: int = setting(200, "Bootstrap draws over examples.", unit="draws", minimum=20)
     seed: int = setting(0, "Seed of examples, random rankings and bootstraps.", minimum=0)
 

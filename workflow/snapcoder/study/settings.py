@@ -57,8 +57,9 @@ _SECTIONS: dict[str, tuple[str, ...]] = {
 }
 
 _MAKING = frozenset({"files", "built_in", "max_examples", "min_examples", "prefix_tokens"})
-_CARRYING = frozenset({"attribution_examples", "ig_steps", "top_features", "k_grid", "random_draws", "bootstrap"})
-"""Keys of `tasks` that make the examples, and those that say how abilities are traced to features."""
+_ABLATING = frozenset({"k_grid", "k_shares", "control_sizes", "random_draws", "matched_draws", "single_features"})
+_CARRYING = _ABLATING | {"attribution_examples", "ig_steps", "top_features", "bootstrap"}
+"""Keys of `tasks` that make the examples, those that say what is ablated, and all that trace abilities to features."""
 
 _EVOLUTION_DRAWS = frozenset({"null_draws", "bootstrap", "seed"})
 _TIMING = frozenset(
@@ -104,7 +105,7 @@ _UNUSED: dict[str, frozenset[str]] = {
     "tasks": _CARRYING | {"files"},  # files reach the step as inputs
     "task_performance": _MAKING | (_CARRYING - {"bootstrap"}),
     "prompts": _MAKING | (_CARRYING - {"attribution_examples"}) | {"seed"},
-    "attribution": _MAKING | {"top_features", "k_grid", "random_draws"},
+    "attribution": _MAKING | _ABLATING | {"top_features"},
     "ablation": _MAKING | {"top_features", "ig_steps"},
     "timing": _EVOLUTION_DRAWS | (_TIMING - {"sigmoid_r2"}),
     "onset_distribution": _TIMING - {"null_draws"},

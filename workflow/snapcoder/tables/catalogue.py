@@ -2,6 +2,7 @@
 
 from snapcoder.storage.tables import TableSchema
 from snapcoder.tables import (
+    ablation,
     behaviour,
     controls,
     corpus,
@@ -37,6 +38,7 @@ TABLES: dict[str, TableSchema] = {
         phases,
         behaviour,
         tasks,
+        ablation,
         features,
         report,
     )

@@ -1,4 +1,4 @@
-"""Tables about abilities: task performance, attribution, ablation (SCIENCE 6.6–6.8)."""
+"""Tables about abilities: task performance, attribution (SCIENCE 6.6, 6.8)."""
 
 from snapcoder.storage.tables import Column, TableSchema
 from snapcoder.tables.common import LAYER, STEP, TASK
@@ -160,44 +160,4 @@ ATTRIBUTION_QUALITY = TableSchema(
     ),
 )
 
-ABLATION_CURVES = TableSchema(
-    "ablation_curves",
-    "one task × snapshot × mode × ranking × k × draw",
-    ("task", "step", "mode", "ranking", "k", "draw"),
-    (
-        LAYER,
-        TASK,
-        STEP,
-        Column(
-            "mode",
-            "string",
-            "–",
-            "disrupt: top-k features take their patch value; restore: all do but the top-k",
-            categories=("disrupt", "restore"),
-        ),
-        Column("ranking", "string", "–", "which features come first", categories=("attr_here", "norm", "random")),
-        Column("ablation", "string", "–", "value that an ablated feature takes", categories=("resample",)),
-        Column("k", "int32", "features", "number of features; the dictionary's size stands for all", minimum=0),
-        Column("draw", "int16", "index", "repetition of the random ranking; 0 otherwise", minimum=0),
-        Column("metric", "float64", "logits", "mean logit difference on the evaluation examples"),
-        Column("metric_ci_lo", "float64", "logits", "2.5% bound, bootstrap over clusters of examples", nullable=True),
-        Column("metric_ci_hi", "float64", "logits", "97.5% bound", nullable=True),
-        Column("accuracy", "float64", "share", "examples with a positive logit difference", minimum=0, maximum=1),
-        Column(
-            "faithfulness",
-            "float64",
-            "–",
-            "(m − m_patch)/(m_clean − m_patch); missing when |m_clean − m_patch| < 3 SE",
-            nullable=True,
-        ),
-        Column(
-            "n_examples",
-            "int32",
-            "examples",
-            "evaluation examples (disjoint from those that ranked the features)",
-            minimum=1,
-        ),
-    ),
-)
-
-ALL = (TASKS, TASK_EXAMPLES, TASK_PERFORMANCE, ATTRIBUTION, ATTRIBUTION_QUALITY, ABLATION_CURVES)
+ALL = (TASKS, TASK_EXAMPLES, TASK_PERFORMANCE, ATTRIBUTION, ATTRIBUTION_QUALITY)
