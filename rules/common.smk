@@ -245,6 +245,7 @@ def report_tables():
         "order_tests",
         "attribution",
         "attribution_quality",
+        "attribution_positions",
         "ablation_curves",
         "feature_examples",
         "complexity",

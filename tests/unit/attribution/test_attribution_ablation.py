@@ -6,7 +6,8 @@ from planted_tasks import N_FEATURES, linear_head, planted_problem, task_prompts
 from snapcoder.attribution import ablation as ablation_module
 from snapcoder.attribution.ablation import Ranking, ablation_curves, ablation_sizes, curve_rows, rankings
 from snapcoder.attribution.continuation import continue_from
-from snapcoder.attribution.gradients import attribute, metric, metric_ends, path_gradient
+from snapcoder.attribution.contributions import attribute
+from snapcoder.attribution.gradients import metric, metric_ends, path_gradient
 from snapcoder.attribution.prompt_codes import of_snapshot
 from snapcoder.attribution.rows import feature_ranking
 from snapcoder.storage.tables import read_table, write_table

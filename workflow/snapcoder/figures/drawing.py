@@ -6,6 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure as Canvas
 
 from snapcoder.figures import (
+    attribution_truth,
     behaviour,
     boundaries,
     complexity,
@@ -46,6 +47,7 @@ DRAW: Mapping[str, Callable[[Mapping[str, pd.DataFrame]], Canvas]] = {
     "formation": formation.draw_formation,
     "task_performance": tasks.draw_task_performance,
     "attribution": tasks.draw_attribution,
+    "attribution_truth": attribution_truth.draw_attribution_truth,
     "ablation": tasks.draw_ablation,
     "reconstruction": reconstruction.draw_reconstruction,
     "crosscoder_training": reconstruction.draw_crosscoder_training,

@@ -7,6 +7,7 @@ import pandas as pd
 
 from snapcoder.figures.summary import acquired_tasks, median_interval
 from snapcoder.report.finding import Finding, Statistic, Verdict, between, number, percent, plural, step, undecidable
+from snapcoder.tables.attribution import primary_attribution
 
 TENS = 99  # "tens of features suffice" is the claim
 
@@ -24,7 +25,7 @@ def task_findings(tables: Mapping[str, pd.DataFrame]) -> list[Finding]:
         found.append(
             undecidable("tasks", "tasks", "The model acquires an ability", "No task was scored.", "task_performance")
         )
-    curves, attribution = tables["ablation_curves"], tables["attribution"]
+    curves, attribution = tables["ablation_curves"], primary_attribution(tables["attribution"])
     names = sorted(curves["task"].unique()) if not curves.empty else []
     for task in names:
         rows = curves[curves["task"] == task]
@@ -36,7 +37,7 @@ def task_findings(tables: Mapping[str, pd.DataFrame]) -> list[Finding]:
         found.append(undecidable("few_features", "tasks", "A few features carry an ability", why, "ablation_curves"))
     for task in sorted(attribution["task"].unique()) if not attribution.empty else []:
         found.append(_dominance(attribution[attribution["task"] == task], task))
-    quality = tables["attribution_quality"]
+    quality = primary_attribution(tables["attribution_quality"])
     done = quality[quality["status"] == "attributed"] if not quality.empty else quality
     return [*found, _quality(done)] if not done.empty else found
 

@@ -17,6 +17,7 @@ from snapcoder.storage.json_file import read_json
 from snapcoder.storage.tables import joined, read_table, write_table
 from snapcoder.storage.task_examples import cluster_ids
 from snapcoder.study.analysis import TaskSettings
+from snapcoder.tables.attribution import primary_attribution
 from snapcoder.tables.tasks import ABLATION_CURVES
 from snapcoder.tasks.selection import task_rng
 
@@ -26,7 +27,7 @@ logger = logging.getLogger(__name__)
 def ablation(job: Job) -> None:
     """Write the ablation curves of every task that was attributed at this snapshot."""
     settings, step, layer = job.section("tasks", TaskSettings), int(job.value("step")), int(job.value("layer"))
-    attributed = read_table(job.path("attribution"))
+    attributed = primary_attribution(read_table(job.path("attribution")))
     curves: list[pd.DataFrame] = []
     if len(attributed):
         snapshot = read_snapshot_prompts(

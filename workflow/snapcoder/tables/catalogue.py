@@ -2,6 +2,7 @@
 
 from snapcoder.storage.tables import TableSchema
 from snapcoder.tables import (
+    attribution,
     behaviour,
     controls,
     corpus,
@@ -37,6 +38,7 @@ TABLES: dict[str, TableSchema] = {
         phases,
         behaviour,
         tasks,
+        attribution,
         features,
         report,
     )
