@@ -253,6 +253,7 @@ def report_tables():
         "order_tests",
         "attribution",
         "attribution_quality",
+        "attribution_positions",
         "ablation_curves",
         "ablation_summary",
         "feature_examples",

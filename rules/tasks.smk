@@ -158,6 +158,8 @@ rule attribution:
         tasks="<text>/tasks/examples.jsonl",
         examples="<models>/behaviour/step{step}.tasks.parquet",
         table="<text>/tables/tasks.parquet",
+        tokenizer="<text>/corpus/tokenizer.json",
+        features="<results>/trajectories/block{layer}/step{step}.parquet",
         prompts=expand("<models>/prompts/block{{layer}}/step{step}.h5", step=BASE),
         own="<models>/prompts/block{layer}/step{step}.h5",
         dictionary="<results>/crosscoder/block{layer}/dictionary.safetensors",
@@ -165,6 +167,7 @@ rule attribution:
     output:
         attribution="<results>/attribution/block{layer}/step{step}.parquet",
         quality="<results>/attribution/block{layer}/step{step}.quality.parquet",
+        positions="<results>/attribution/block{layer}/step{step}.positions.parquet",
         record="<records>/attribution.block{layer}.step{step}.json",
     log:
         "<logs>/attribution.block{layer}.step{step}.log",
@@ -183,7 +186,8 @@ rule attribution:
         "python -m snapcoder attribution --in facts {input.facts} --in weights {input.weights}"
         " --in tasks {input.tasks} --in examples {input.examples} --in table {input.table} --in prompts {input.prompts}"
         " --in own {input.own} --in dictionary {input.dictionary} --in extension {input.extension}"
-        " --out attribution {output.attribution} --out quality {output.quality}"
+        " --in tokenizer {input.tokenizer} --in features {input.features}"
+        " --out attribution {output.attribution} --out quality {output.quality} --out positions {output.positions}"
         " --record {output.record} --settings {params.settings:q} --code {params.code} --threads {threads}"
         " --log {log}"
 
@@ -241,9 +245,14 @@ rule attribution_tables:
             "<results>/attribution/block{{layer}}/step{step}.quality.parquet",
             step=SHOWN,
         ),
+        positions=expand(
+            "<results>/attribution/block{{layer}}/step{step}.positions.parquet",
+            step=SHOWN,
+        ),
     output:
         attribution="<results>/tables/block{layer}/attribution.parquet",
         quality="<results>/tables/block{layer}/attribution_quality.parquet",
+        positions="<results>/tables/block{layer}/attribution_positions.parquet",
         record="<records>/attribution_tables.block{layer}.json",
     log:
         "<logs>/attribution_tables.block{layer}.log",
@@ -260,8 +269,8 @@ rule attribution_tables:
         code=code("attribution_tables"),
     shell:
         "python -m snapcoder attribution_tables --in attribution {input.attribution}"
-        " --in quality {input.quality}"
-        " --out attribution {output.attribution} --out quality {output.quality}"
+        " --in quality {input.quality} --in positions {input.positions}"
+        " --out attribution {output.attribution} --out quality {output.quality} --out positions {output.positions}"
         " --record {output.record} --settings {params.settings:q} --code {params.code} --threads {threads}"
         " --log {log}"
 

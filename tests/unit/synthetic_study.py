@@ -570,7 +570,7 @@ def _tasks(rng) -> dict[str, pd.DataFrame]:
              "reason": "7 examples, fewer than 40"},
         ]
     )  # fmt: skip
-    performance, attribution, quality, curves, summary = [], [], [], [], []
+    performance, attribution, quality, positions, curves, summary = [], [], [], [], [], []
     for i, step in enumerate(STEPS):
         for task, accuracy in (("agreement_his_their", 0.5 if i < 6 else 0.75 + 0.02 * i), ("induction", 0.51)):
             good = accuracy > 0.6
@@ -580,26 +580,44 @@ def _tasks(rng) -> dict[str, pd.DataFrame]:
                  "logit_diff_ci_lo": 4 * (accuracy - 0.5) - 0.2, "logit_diff_ci_hi": 4 * (accuracy - 0.5) + 0.2,
                  "prob_correct": 0.2, "loss_answer": 2.0, "chance": 0.5, "acquired": good, "status": "scored"}
             )  # fmt: skip
-            quality.append(
-                {"task": task, "step": step, "status": "attributed" if good else "not_acquired",
-                 "reason": "" if good else "not above chance", "metric_clean": 1.2, "metric_patch": -1.2,
-                 "completeness_gap": 0.02 if good else np.nan, "error_share": 0.06 if good else np.nan, "n_examples": 32}
-            )  # fmt: skip
+            for method in ("ig", "atp") if good else ("ig",):
+                quality.append(
+                    {"task": task, "step": step, "method": method, "baseline": "corrupted",
+                     "status": "attributed" if good else "not_acquired", "reason": "" if good else "not above chance",
+                     "metric_clean": 1.2, "metric_base": -1.2, "completeness_gap": 0.02 if good else np.nan,
+                     "ig_steps": 9 if good else 0, "tried_steps": [3, 9] if good else [],
+                     "tried_gaps": [0.2, 0.02] if good else [], "error_share": 0.06 if good else np.nan, "n_tested": 30,
+                     "n_significant": 4, "n_exact_top": 3, "n_exact_random": 2, "exact_slope": 1.1, "exact_r": 0.97,
+                     "exact_r2": 0.9, "exact_sign": 0.9, "exact_r_top": 0.96, "exact_sign_top": 1.0, "exact_r_random": 0.5,
+                     "exact_sign_random": 0.5, "exact_r_heldout": 0.8, "linear": "yes" if good else "unknown",
+                     "n_examples": 32, "n_clusters": 30}
+                )  # fmt: skip
             if not good:
                 continue
             for rank, feature in enumerate([3, 7, 11, 20, 25] if i % 2 else [7, 3, 11, 20, 25], 1):
-                attribution.append(
-                    {"task": task, "step": step, "feature": feature, "method": "ig", "ig_steps": 10, "baseline": "corrupted",
-                     "attr": 1.2 / rank * (1 if rank % 4 else -1), "attr_se": 0.05, "attr_abs_mean": 1.3 / rank,
-                     "attr_share": 0.4 / rank, "rank": rank, "n_examples": 32}
-                )  # fmt: skip
+                attr = 1.2 / rank * (1 if rank % 4 else -1)
+                for method, swapped in (("ig", feature), ("atp", 28 - feature)):
+                    attribution.append(
+                        {"task": task, "step": step, "feature": swapped, "method": method, "ig_steps": 9,
+                         "baseline": "corrupted", "attr": attr, "attr_se": 0.05, "attr_abs_mean": 1.3 / rank,
+                         "attr_share": 0.4 / rank, "rank": rank, "position_max": 1 - rank, "delta_f": 0.8, "grad_mean": attr / 0.8,
+                         "p_signflip": 0.001 * rank, "q_bh": 0.01 * rank, "exact_effect": 0.9 * attr,
+                         "exact_effect_heldout": 0.8 * attr, "n_examples": 32}
+                    )  # fmt: skip
+            for example, length in ((4, 3), (9, 4)):
+                for feature in (-2, -1, 3, 7):
+                    positions += [
+                        {"task": task, "step": step, "example": example, "feature": feature, "position": place,
+                         "token": HOSTILE if place == 1 else f" tok{place}", "attr": 0.2 * place - 0.1}
+                        for place in range(length)
+                    ]  # fmt: skip
             curves += _curves(task, step)
             summary += _curve_summaries(task, step)
     performance.append({"task": "rare$pair", "step": 0, "n": 0, "chance": 0.5, "acquired": False, "status": "dropped"})
     return {
         "tasks": tasks, "task_performance": pd.DataFrame(performance), "attribution": pd.DataFrame(attribution),
-        "attribution_quality": pd.DataFrame(quality), "ablation_curves": pd.DataFrame(curves),
-        "ablation_summary": pd.DataFrame(summary),
+        "attribution_quality": pd.DataFrame(quality), "attribution_positions": pd.DataFrame(positions),
+        "ablation_curves": pd.DataFrame(curves), "ablation_summary": pd.DataFrame(summary),
     }  # fmt: skip
 
 
@@ -639,8 +657,13 @@ def _curve_summaries(task, step):
             for ablation in ("resample", "mean", "zero") if unit == "feature" else ("resample",):
                 main = (ranking, unit, ablation) == ("attr_here", "feature", "resample")
                 tested = {"matched_k": 10, "matched_exact": 0.9, "percentile_vs_matched": 1.0, "p_matched_holm": 0.03}
-                summed = {"nonadditivity_k": 10, "single_sum": 2.5, "nonadditivity": -0.3, "nonadditivity_ci_lo": -0.5,
-                          "nonadditivity_ci_hi": -0.1}
+                summed = {
+                    "nonadditivity_k": 10,
+                    "single_sum": 2.5,
+                    "nonadditivity": -0.3,
+                    "nonadditivity_ci_lo": -0.5,
+                    "nonadditivity_ci_hi": -0.1,
+                }
                 rows.append(
                     {"task": task, "step": step, "mode": mode, "ranking": ranking, "ablation": ablation, "unit": unit,
                      "n_units": N_FEATURES if unit == "feature" else 32, "effect": 2.4, "effect_share": 0.9, "k50": half,

@@ -8,7 +8,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from snapcoder.figures.axes import place, step_axis, step_text
-from snapcoder.figures.style import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, new_figure, not_found, step_colours
+from snapcoder.figures.style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    new_figure,
+    not_found,
+    step_colours,
+)
 from snapcoder.figures.tasks import carried_tasks, why_nothing
 
 _SNAPSHOTS = 4  # curves in a panel
@@ -106,7 +118,9 @@ def plot_half(rows: pd.DataFrame, ax: Axes) -> Axes:
 
 def draw_ablation_baselines(tables: Mapping[str, pd.DataFrame]) -> Figure:
     """Draw how much of the effect k features have, beside neurons, principal directions and other ablations."""
-    curves, summary, performance = (tables[name] for name in ("ablation_curves", "ablation_summary", "task_performance"))
+    curves, summary, performance = (
+        tables[name] for name in ("ablation_curves", "ablation_summary", "task_performance")
+    )
     names = carried_tasks(summary, performance)
     rows = max(1, len(names))
     figure, axes = new_figure(rows, 3, height=1.0 + 2.5 * rows, sharey="col")

@@ -258,6 +258,17 @@ CATALOGUE: tuple[Figure, ...] = (
         ("attribution", "task_performance"),
     ),
     Figure(
+        "attribution_truth",
+        "tasks",
+        "Attribution against exact effects",
+        "Each point is a feature: its attribution (integrated gradients from the patch prefix, as elsewhere) against how much "
+        "the mean logit difference falls when this feature alone takes its patch value, at the acquired snapshot with the "
+        "highest accuracy. Blue: the strongest by attribution; grey: others, most of them drawn at random. Dashed: equality. "
+        "r and slope (of attribution on exact effect) are over all points; r held out compares with effects on examples that "
+        "ranked no feature: where it is low, the ranking tells of its own examples only. Up to six tasks.",
+        ("attribution", "attribution_quality", "task_performance"),
+    ),
+    Figure(
         "ablation",
         "tasks",
         "How few features matter",

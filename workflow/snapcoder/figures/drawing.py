@@ -7,6 +7,7 @@ from matplotlib.figure import Figure as Canvas
 
 from snapcoder.figures import (
     ablation,
+    attribution_truth,
     behaviour,
     boundaries,
     complexity,
@@ -48,6 +49,7 @@ DRAW: Mapping[str, Callable[[Mapping[str, pd.DataFrame]], Canvas]] = {
     "formation": formation.draw_formation,
     "task_performance": tasks.draw_task_performance,
     "attribution": tasks.draw_attribution,
+    "attribution_truth": attribution_truth.draw_attribution_truth,
     "ablation": ablation.draw_ablation,
     "ablation_baselines": ablation.draw_ablation_baselines,
     "reconstruction": reconstruction.draw_reconstruction,

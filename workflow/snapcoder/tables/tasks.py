@@ -1,7 +1,7 @@
-"""Tables about abilities: task performance, attribution (SCIENCE 6.6, 6.8)."""
+"""Tables about abilities: what was asked and how well it was answered (SCIENCE 6.8)."""
 
 from snapcoder.storage.tables import Column, TableSchema
-from snapcoder.tables.common import LAYER, STEP, TASK
+from snapcoder.tables.common import STEP, TASK
 
 TASKS = TableSchema(
     "tasks",
@@ -91,73 +91,4 @@ TASK_PERFORMANCE = TableSchema(
     ),
 )
 
-ATTRIBUTION = TableSchema(
-    "attribution",
-    "one task × snapshot × feature (strongest features; feature −1 is the reconstruction error)",
-    ("task", "step", "feature"),
-    (
-        LAYER,
-        TASK,
-        STEP,
-        Column(
-            "feature",
-            "int32",
-            "index",
-            "feature; −1: the part of the activation that the dictionary does not explain",
-            minimum=-1,
-        ),
-        Column(
-            "method",
-            "string",
-            "–",
-            "ig: integrated gradients, midpoint rule, from patch to clean activation",
-            categories=("ig",),
-        ),
-        Column("ig_steps", "int16", "steps", "points of the midpoint rule", minimum=1),
-        Column("baseline", "string", "–", "corrupted: the patch prefix's own activations", categories=("corrupted",)),
-        Column("attr", "float32", "logits", "mean over examples of the attribution, summed over positions"),
-        Column("attr_se", "float32", "logits", "standard error over examples", nullable=True),
-        Column("attr_abs_mean", "float32", "logits", "mean over examples of |attribution|", minimum=0),
-        Column("attr_share", "float32", "–", "attr / mean change of the metric from patch to clean", nullable=True),
-        Column("rank", "int32", "–", "1 is the largest |attr|; 0 for the error row", minimum=0),
-        Column("n_examples", "int32", "examples", "examples averaged", minimum=1),
-    ),
-)
-
-ATTRIBUTION_QUALITY = TableSchema(
-    "attribution_quality",
-    "one task × snapshot",
-    ("task", "step"),
-    (
-        LAYER,
-        TASK,
-        STEP,
-        Column(
-            "status",
-            "string",
-            "–",
-            "attributed, or not_acquired: the snapshot cannot do the task",
-            categories=("attributed", "not_acquired"),
-        ),
-        Column("reason", "string", "–", "why nothing was attributed; empty when attributed"),
-        Column("metric_clean", "float64", "logits", "mean logit difference on the clean prefix", nullable=True),
-        Column(
-            "metric_patch",
-            "float64",
-            "logits",
-            "mean logit difference (same answers) with the patch prefix's activations",
-            nullable=True,
-        ),
-        Column("completeness_gap", "float64", "–", "mean |Σ attr + error − Δm| / mean |Δm|", nullable=True, minimum=0),
-        Column(
-            "error_share",
-            "float64",
-            "–",
-            "share of the summed attribution that falls to the reconstruction error",
-            nullable=True,
-        ),
-        Column("n_examples", "int32", "examples", "examples used", minimum=0),
-    ),
-)
-
-ALL = (TASKS, TASK_EXAMPLES, TASK_PERFORMANCE, ATTRIBUTION, ATTRIBUTION_QUALITY)
+ALL = (TASKS, TASK_EXAMPLES, TASK_PERFORMANCE)
