@@ -28,7 +28,8 @@ def scored(logit_diffs, task="t", step=0, cluster=None):
 
 
 def performance(frame, tasks=(("t", "ready"),)):
-    return task_performance(frame, pd.DataFrame(tasks, columns=["task", "status"]), bootstrap=300, seed=0)
+    rows = pd.DataFrame(tasks, columns=["task", "status"]).assign(attributable=True)
+    return task_performance(frame, rows, bootstrap=300, seed=0)
 
 
 def test_scores_equal_one_full_forward_pass_per_example(model):

@@ -12,7 +12,7 @@ from snapcoder.tasks.selection import TaskDraft, select_tasks, split_halves, wit
 
 def draft(task, n, note=""):
     examples = make_examples(task, n, np.random.default_rng(len(task)))
-    return TaskDraft(task, "file", examples, n_rejected=3, note=note)
+    return TaskDraft(task, "file", examples, rejected={"duplicate": 2, "same_answer": 1}, note=note)
 
 
 def test_a_task_with_too_few_examples_is_dropped_with_its_reason():
@@ -43,7 +43,7 @@ def test_two_tasks_of_one_name_are_refused():
 
 def test_many_examples_of_few_clusters_are_too_few():
     many = [dataclasses.replace(e, cluster=str(n % 4)) for n, e in enumerate(draft("repeated", 80).examples)]
-    _, rows = select_tasks([TaskDraft("repeated", "template", many, 0)], max_examples=200, min_examples=5, seed=0)
+    _, rows = select_tasks([TaskDraft("repeated", "template", many)], max_examples=200, min_examples=5, seed=0)
     assert rows["status"].tolist() == ["dropped"]
     assert rows["reason"][0].startswith("4 independent among 80 valid examples")
 

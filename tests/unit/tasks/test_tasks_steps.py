@@ -59,7 +59,7 @@ class Study:
         self.run(
             tasks,
             {"tokens": "tokens.h5", "tokenizer": "tokenizer.json", "files": ["known.jsonl"]},
-            {"examples": "examples.jsonl", "table": "tasks.parquet"},
+            {"examples": "examples.jsonl", "table": "tasks.parquet", "rejections": "rejections.parquet"},
         )
         text = {"tokens": "tokens.h5", "ngrams": "ngrams.h5"}
         self.run(ngram_text, text, {"text": "ngram_text.h5"})
@@ -85,7 +85,7 @@ class Study:
         self.run(
             task_performance,
             {"examples": [f"t{step}.parquet" for step in STEPS], "tasks": "tasks.parquet"},
-            {"table": "performance.parquet"},
+            {"table": "performance.parquet", "splits": "splits.parquet"},
         )
         for step in STEPS:
             self.attribution(step)

@@ -70,8 +70,11 @@ def quality_row(attribution: Attribution, path: PathGradient, *, task: str, step
 
 
 def not_acquired_row(performance: pd.Series, *, step: int, layer: int) -> dict[str, object]:
-    """Return the ATTRIBUTION_QUALITY row of a task that the snapshot cannot do, from its performance row."""
-    if performance["status"] == "dropped":
+    """Return the ATTRIBUTION_QUALITY row of a task that is not attributed at a snapshot, from its performance row."""
+    scored_only = performance["status"] == "scored" and not performance["attributable"]
+    if scored_only:
+        reason = "whole sentences are compared: there is no patch prefix to trace the difference to"
+    elif performance["status"] == "dropped":
         reason = "the task was dropped: too few valid examples (table tasks says why)"
     else:
         reason = (
@@ -85,7 +88,7 @@ def not_acquired_row(performance: pd.Series, *, step: int, layer: int) -> dict[s
         "layer": layer,
         "task": performance["task"],
         "step": step,
-        "status": "not_acquired",
+        "status": "not_attributable" if scored_only else "not_acquired",
         "reason": reason,
         "metric_clean": np.nan,
         "metric_patch": np.nan,

@@ -26,9 +26,10 @@ def attribution(job: Job) -> None:
     # From the snapshot's own scores, not from the table of all: adding a snapshot must not touch the others.
     scored, tasks = read_table(job.path("examples")), read_table(job.path("table"))
     performance = task_performance(scored, tasks, bootstrap=settings.bootstrap, seed=settings.seed)
-    acquired = [str(task) for task in performance.loc[performance["acquired"], "task"]]
+    chosen = performance["acquired"] & performance["attributable"]
+    acquired = [str(task) for task in performance.loc[chosen, "task"]]
     where = {"step": step, "layer": layer}
-    quality = [not_acquired_row(row, **where) for _, row in performance[~performance["acquired"]].iterrows()]
+    quality = [not_acquired_row(row, **where) for _, row in performance[~chosen].iterrows()]
     attributed: list[pd.DataFrame] = []
     if acquired:
         snapshot = read_snapshot_prompts(

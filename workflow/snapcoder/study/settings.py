@@ -100,7 +100,7 @@ _UNUSED: dict[str, frozenset[str]] = {
     "token_classes": frozenset({"sequences", "batch_size", "text_sequences"}),
     "phase_metrics": frozenset({"models", "permutations", "interval_draws"}),
     "tasks": _CARRYING | {"files"},  # files reach the step as inputs
-    "task_performance": _MAKING | (_CARRYING - {"bootstrap"}),
+    "task_performance": _MAKING | (_CARRYING - {"bootstrap", "attribution_examples"}),
     "prompts": _MAKING | (_CARRYING - {"attribution_examples"}) | {"seed"},
     "attribution": _MAKING | {"top_features", "k_grid", "random_draws"},
     "ablation": _MAKING | {"top_features", "ig_steps"},
