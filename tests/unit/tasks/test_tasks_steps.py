@@ -24,10 +24,11 @@ from snapcoder.storage.dictionaries import write_dictionary
 from snapcoder.storage.json_file import write_json
 from snapcoder.storage.ngram_text import read_ngram_text
 from snapcoder.storage.ngrams import write_ngrams
-from snapcoder.storage.prompts import PromptError
+from snapcoder.storage.prompts import PromptError, read_prompts
 from snapcoder.storage.tables import read_table
 from snapcoder.storage.task_examples import read_examples
 from snapcoder.storage.tokens import TokenTable, write_tokens
+from snapcoder.tasks.scoring import sequence_log_probs
 
 SETTINGS = {
     "tasks": {
@@ -58,7 +59,7 @@ class Study:
     def everything(self):
         self.run(
             tasks,
-            {"tokens": "tokens.h5", "tokenizer": "tokenizer.json", "files": ["known.jsonl"]},
+            {"tokens": "tokens.h5", "tokenizer": "tokenizer.json", "files": ["known.jsonl", "judged.txt"]},
             {"examples": "examples.jsonl", "table": "tasks.parquet", "rejections": "rejections.parquet"},
         )
         text = {"tokens": "tokens.h5", "ngrams": "ngrams.h5"}
@@ -150,6 +151,7 @@ def study(tmp_path_factory, model):
         model.save_pretrained(root / f"step{step}")
         write_json(root / f"step{step}/snapshot.json", {"step": step, "folder": "."}, {})
     (root / "known.jsonl").write_text(known_task(model, rng))
+    (root / "judged.txt").write_text(judged_task(model, rng))
     dictionary = make_dictionary(rng)
     write_dictionary(root / "dictionary.safetensors", dictionary, {})
     study = Study(root)
@@ -171,6 +173,47 @@ def known_task(model, rng):
     lines.append({**lines[0], "clean_answer": lines[0]["clean_answer"] + f" {WORDS[1]}"})
     lines.append({**lines[0], "patch_prefix": WORDS[1]})
     return "".join(json.dumps({**line, "case": "known"}) + "\n" for line in lines)
+
+
+def judged_task(model, rng):
+    """Pairs of sentences in the layout of CLAMS, the right one being what the random model finds more probable."""
+    lines = []
+    for _ in range(20):
+        pair = [tuple(rng.integers(3, VOCAB, size=5).tolist()) for _ in range(2)]
+        log_probs = sequence_log_probs(model, [((0, *tokens), 1) for tokens in pair], batch_size=2)
+        for judgement, at in ((True, log_probs.argmax()), (False, log_probs.argmin())):
+            lines.append(f"{judgement}\t" + " ".join(WORDS[token - 3] for token in pair[at]) + "\n")
+    return "".join(lines)
+
+
+def test_whole_sentences_are_scored_at_every_snapshot_and_never_attributed(study):
+    rows = read_table(study.root / "tasks.parquet").set_index("task")
+    assert (rows.loc["judged", "status"], rows.loc["judged", "attributable"]) == ("ready", False)
+    performance = read_table(study.root / "performance.parquet").set_index(["task", "step"]).loc["judged"]
+    assert performance["accuracy"].tolist() == [1.0] * len(STEPS)
+    assert performance["acquired"].all()
+    quality = read_table(study.root / "quality.parquet").set_index(["task", "step"]).loc["judged"]
+    assert set(quality["status"]) == {"not_attributable"}
+    assert quality["reason"].str.contains("no patch prefix").all()
+    assert "judged" not in set(read_table(study.root / "attribution.parquet")["task"])
+    assert "judged" not in set(read_table(study.root / "curves.parquet")["task"])
+
+
+def test_the_table_of_halves_is_what_prompts_were_captured_for(study):
+    splits = read_table(study.root / "splits.parquet")
+    used = splits.loc[splits["split"] != "unused", "example"]
+    assert sorted(used) == read_prompts(study.root / "p8.h5").line.tolist()
+    examples = read_examples(study.root / "examples.jsonl")
+    assert [examples[line].task for line in splits["example"]] == splits["task"].tolist()
+    assert set(splits.loc[splits["task"] == "judged", "split"]) == {"unused"}
+
+
+def test_refusals_are_counted_by_reason(study):
+    rejections = read_table(study.root / "rejections.parquet").set_index(["task", "reason"])["n"]
+    assert rejections["known"].to_dict() == {"answer_not_one_token": 1, "lengths_differ": 1}
+    rows = read_table(study.root / "tasks.parquet").set_index("task")["n_rejected"]
+    totals = rejections.groupby("task").sum()
+    assert totals.to_dict() == rows[rows > 0].to_dict()
 
 
 def test_tasks_come_from_files_and_from_text_and_the_rest_is_dropped_with_a_reason(study):
@@ -242,7 +285,16 @@ def test_curves_end_where_they_must(study):
 
 
 def test_running_again_gives_the_same_bytes(study):
-    names = ["examples.jsonl", "tasks.parquet", "b8.parquet", "t8.parquet", "p8.h5", "performance.parquet"]
+    names = [
+        "examples.jsonl",
+        "tasks.parquet",
+        "rejections.parquet",
+        "splits.parquet",
+        "b8.parquet",
+        "t8.parquet",
+        "p8.h5",
+        "performance.parquet",
+    ]
     names += [f"{name}8.parquet" for name in ("attribution", "quality", "curves")]
     before = {name: (study.root / name).read_bytes() for name in names}
     study.everything()
