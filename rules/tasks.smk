@@ -7,6 +7,7 @@ rule tasks:
     output:
         examples="<text>/tasks/examples.jsonl",
         table="<text>/tables/tasks.parquet",
+        rejections="<text>/tables/task_rejections.parquet",
         record="<records>/tasks.json",
     log:
         "<logs>/tasks.log",
@@ -24,7 +25,7 @@ rule tasks:
     shell:
         "python -m snapcoder tasks --in tokens {input.tokens} --in tokenizer {input.tokenizer}"
         " --in files {input.files}"
-        " --out examples {output.examples} --out table {output.table}"
+        " --out examples {output.examples} --out table {output.table} --out rejections {output.rejections}"
         " --record {output.record} --settings {params.settings:q} --code {params.code} --threads {threads}"
         " --log {log}"
 
@@ -101,6 +102,7 @@ rule task_performance:
         tasks="<text>/tables/tasks.parquet",
     output:
         table="<models>/tables/task_performance.parquet",
+        splits="<models>/tables/task_splits.parquet",
         record="<records>/task_performance.json",
     log:
         "<logs>/task_performance.log",
@@ -117,7 +119,7 @@ rule task_performance:
         code=code("task_performance"),
     shell:
         "python -m snapcoder task_performance --in examples {input.examples} --in tasks {input.tasks}"
-        " --out table {output.table}"
+        " --out table {output.table} --out splits {output.splits}"
         " --record {output.record} --settings {params.settings:q} --code {params.code} --threads {threads}"
         " --log {log}"
 

@@ -564,21 +564,25 @@ def _order_tests(made: dict[str, pd.DataFrame], rng) -> pd.DataFrame:
 def _tasks(rng) -> dict[str, pd.DataFrame]:
     tasks = pd.DataFrame(
         [
-            {"task": "agreement_his_their", "kind": "agreement", "n_examples": 120, "n_rejected": 8, "status": "ready", "reason": ""},
-            {"task": "induction", "kind": "induction", "n_examples": 200, "n_rejected": 0, "status": "ready", "reason": ""},
-            {"task": "rare$pair", "kind": "agreement", "n_examples": 7, "n_rejected": 90, "status": "dropped",
-             "reason": "7 examples, fewer than 40"},
+            {"task": "agreement_his_their", "kind": "agreement", "attributable": True, "n_examples": 120,
+             "n_clusters": 120, "n_rejected": 8, "status": "ready", "reason": ""},
+            {"task": "induction", "kind": "induction", "attributable": True, "n_examples": 200, "n_clusters": 200,
+             "n_rejected": 0, "status": "ready", "reason": ""},
+            {"task": "rare$pair", "kind": "agreement", "attributable": True, "n_examples": 7, "n_clusters": 7, "n_rejected": 90,
+             "status": "dropped", "reason": "7 examples, fewer than 40"},
         ]
     )  # fmt: skip
     performance, attribution, quality, positions, curves, summary = [], [], [], [], [], []
     for i, step in enumerate(STEPS):
         for task, accuracy in (("agreement_his_their", 0.5 if i < 6 else 0.75 + 0.02 * i), ("induction", 0.51)):
             good = accuracy > 0.6
+            age = dict(zip(("aoa_step", "aoa_lo", "aoa_hi", "aoa_se"), (40.0, 25.0, 70.0, 0.1), strict=True))
             performance.append(
                 {"task": task, "step": step, "n": 100, "accuracy": accuracy, "accuracy_ci_lo": accuracy - 0.08,
                  "accuracy_ci_hi": min(1, accuracy + 0.08), "logit_diff": 4 * (accuracy - 0.5),
                  "logit_diff_ci_lo": 4 * (accuracy - 0.5) - 0.2, "logit_diff_ci_hi": 4 * (accuracy - 0.5) + 0.2,
-                 "prob_correct": 0.2, "loss_answer": 2.0, "chance": 0.5, "acquired": good, "status": "scored"}
+                 "prob_correct": 0.2, "loss_answer": 2.0, "chance": 0.5, "acquired": good, "status": "scored",
+                 "attributable": True, **(age if task == "agreement_his_their" else {})}
             )  # fmt: skip
             for method in ("ig", "atp") if good else ("ig",):
                 quality.append(
@@ -613,7 +617,9 @@ def _tasks(rng) -> dict[str, pd.DataFrame]:
                     ]  # fmt: skip
             curves += _curves(task, step)
             summary += _curve_summaries(task, step)
-    performance.append({"task": "rare$pair", "step": 0, "n": 0, "chance": 0.5, "acquired": False, "status": "dropped"})
+    performance.append(
+        {"task": "rare$pair", "step": 0, "n": 0, "chance": 0.5, "acquired": False, "status": "dropped", "attributable": True}
+    )  # fmt: skip
     return {
         "tasks": tasks, "task_performance": pd.DataFrame(performance), "attribution": pd.DataFrame(attribution),
         "attribution_quality": pd.DataFrame(quality), "attribution_positions": pd.DataFrame(positions),

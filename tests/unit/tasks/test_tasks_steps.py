@@ -29,12 +29,13 @@ from snapcoder.storage.dictionaries import write_dictionary
 from snapcoder.storage.json_file import write_json
 from snapcoder.storage.ngram_text import read_ngram_text
 from snapcoder.storage.ngrams import write_ngrams
-from snapcoder.storage.prompts import PromptError
+from snapcoder.storage.prompts import PromptError, read_prompts
 from snapcoder.storage.tables import read_table, write_table
 from snapcoder.storage.task_examples import read_examples
 from snapcoder.storage.tokens import TokenTable, write_tokens
 from snapcoder.tables.attribution import primary_attribution
 from snapcoder.tables.snapshot_features import SNAPSHOT_FEATURES
+from snapcoder.tasks.scoring import sequence_log_probs
 
 SETTINGS = {
     "tasks": {
@@ -69,8 +70,8 @@ class Study:
     def everything(self):
         self.run(
             tasks,
-            {"tokens": "tokens.h5", "tokenizer": "tokenizer.json", "files": ["known.jsonl"]},
-            {"examples": "examples.jsonl", "table": "tasks.parquet"},
+            {"tokens": "tokens.h5", "tokenizer": "tokenizer.json", "files": ["known.jsonl", "judged.txt"]},
+            {"examples": "examples.jsonl", "table": "tasks.parquet", "rejections": "rejections.parquet"},
         )
         text = {"tokens": "tokens.h5", "ngrams": "ngrams.h5"}
         self.run(ngram_text, text, {"text": "ngram_text.h5"})
@@ -96,7 +97,7 @@ class Study:
         self.run(
             task_performance,
             {"examples": [f"t{step}.parquet" for step in STEPS], "tasks": "tasks.parquet"},
-            {"table": "performance.parquet"},
+            {"table": "performance.parquet", "splits": "splits.parquet"},
         )
         for step in STEPS:
             self.attribution(step)
@@ -175,6 +176,7 @@ def study(tmp_path_factory, model):
         measured = {"feature": np.arange(N_FEATURES), "rate": 0.25 * ~np.isnan(mean_active), "mean_active": mean_active}
         pd.DataFrame(measured).to_parquet(root / f"features{step}.parquet")
     (root / "known.jsonl").write_text(known_task(model, rng))
+    (root / "judged.txt").write_text(judged_task(model, rng))
     dictionary = make_dictionary(rng)
     write_dictionary(root / "dictionary.safetensors", dictionary, {})
     write_cached(root, rng)
@@ -213,6 +215,47 @@ def known_task(model, rng):
     return "".join(json.dumps({**line, "case": "known"}) + "\n" for line in lines)
 
 
+def judged_task(model, rng):
+    """Pairs of sentences in the layout of CLAMS, the right one being what the random model finds more probable."""
+    lines = []
+    for _ in range(20):
+        pair = [tuple(rng.integers(3, VOCAB, size=5).tolist()) for _ in range(2)]
+        log_probs = sequence_log_probs(model, [((0, *tokens), 1) for tokens in pair], batch_size=2)
+        for judgement, at in ((True, log_probs.argmax()), (False, log_probs.argmin())):
+            lines.append(f"{judgement}\t" + " ".join(WORDS[token - 3] for token in pair[at]) + "\n")
+    return "".join(lines)
+
+
+def test_whole_sentences_are_scored_at_every_snapshot_and_never_attributed(study):
+    rows = read_table(study.root / "tasks.parquet").set_index("task")
+    assert (rows.loc["judged", "status"], rows.loc["judged", "attributable"]) == ("ready", False)
+    performance = read_table(study.root / "performance.parquet").set_index(["task", "step"]).loc["judged"]
+    assert performance["accuracy"].tolist() == [1.0] * len(STEPS)
+    assert performance["acquired"].all()
+    quality = read_table(study.root / "quality.parquet").set_index(["task", "step"]).loc["judged"]
+    assert set(quality["status"]) == {"not_attributable"}
+    assert quality["reason"].str.contains("no patch prefix").all()
+    assert "judged" not in set(read_table(study.root / "attribution.parquet")["task"])
+    assert "judged" not in set(read_table(study.root / "curves.parquet")["task"])
+
+
+def test_the_table_of_halves_is_what_prompts_were_captured_for(study):
+    splits = read_table(study.root / "splits.parquet")
+    used = splits.loc[splits["split"] != "unused", "example"]
+    assert sorted(used) == read_prompts(study.root / "p8.h5").line.tolist()
+    examples = read_examples(study.root / "examples.jsonl")
+    assert [examples[line].task for line in splits["example"]] == splits["task"].tolist()
+    assert set(splits.loc[splits["task"] == "judged", "split"]) == {"unused"}
+
+
+def test_refusals_are_counted_by_reason(study):
+    rejections = read_table(study.root / "rejections.parquet").set_index(["task", "reason"])["n"]
+    assert rejections["known"].to_dict() == {"answer_not_one_token": 1, "lengths_differ": 1}
+    rows = read_table(study.root / "tasks.parquet").set_index("task")["n_rejected"]
+    totals = rejections.groupby("task").sum()
+    assert totals.to_dict() == rows[rows > 0].to_dict()
+
+
 def test_tasks_come_from_files_and_from_text_and_the_rest_is_dropped_with_a_reason(study):
     rows = read_table(study.root / "tasks.parquet").set_index("task")
     assert (rows.loc["known", "n_examples"], rows.loc["known", "n_rejected"]) == (24, 2)
@@ -242,7 +285,7 @@ def test_a_task_done_by_the_model_is_acquired_attributed_and_ablated(study):
         assert rows.loc[[("atp", "corrupted")], "ig_steps"].tolist() == [1]
     primary = primary_attribution(quality)
     assert len(primary) == len(performance)
-    others = primary[primary["status"] == "not_acquired"]
+    others = primary[primary["status"] != "attributed"]
     assert others["reason"].str.len().min() > 10
     assert len(others) + (quality["status"] == "attributed").sum() == len(quality)
     attributed = read_table(study.root / "attribution.parquet")
@@ -379,7 +422,8 @@ def test_every_full_curve_has_a_summary_and_only_the_main_one_is_tested(study):
 
 
 def test_running_again_gives_the_same_bytes(study):
-    names = ["examples.jsonl", "tasks.parquet", "b8.parquet", "t8.parquet", "p8.h5", "performance.parquet"]
+    names = ["examples.jsonl", "tasks.parquet", "rejections.parquet", "splits.parquet", "b8.parquet", "t8.parquet"]
+    names += ["p8.h5", "performance.parquet"]
     names += [f"{name}8.parquet" for name in (*ATTRIBUTED, "curves", "summary")]
     before = {name: (study.root / name).read_bytes() for name in names}
     study.everything()

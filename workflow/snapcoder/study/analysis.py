@@ -92,19 +92,24 @@ class TaskSettings:
 
     files: tuple[str, ...] = setting(
         (),
-        "Task files in the JSONL format of sparse feature circuits (docs/definitions.md), beside the built-in ones.",
+        "Task files, or patterns of them, beside the built-in tasks: sparse feature circuits, BLiMP, CLAMS or MultiBLiMP, "
+        "told apart by their content (docs/definitions.md).",
         unique=True,
     )
     built_in: bool = setting(
-        True, "Make the built-in tasks: agreement pairs mined from held-out text, templates, induction."
+        True,
+        "Make the built-in tasks: agreement, copies and closing marks mined from held-out text, templates, induction.",
     )
-    max_examples: int = setting(200, "Examples kept per task.", unit="examples", minimum=4)
+    max_examples: int = setting(
+        200,
+        "Examples kept per task; half of them where built-in copies and closing marks are asked from both sides.",
+        unit="examples",
+        minimum=4,
+    )
     min_examples: int = setting(
         40, "A task with fewer independent examples is dropped, with a row that says so.", unit="examples", minimum=4
     )
-    prefix_tokens: int = setting(
-        24, "Length of the contexts of agreement pairs mined from held-out text.", unit="tokens", minimum=4
-    )
+    prefix_tokens: int = setting(24, "Length of the contexts mined from held-out text.", unit="tokens", minimum=4)
     attribution_examples: int = setting(
         24,
         "Examples per task that rank features, and as many others that ablations are scored on.",

@@ -116,7 +116,7 @@ _UNUSED: dict[str, frozenset[str]] = {
     "token_classes": frozenset({"sequences", "batch_size", "text_sequences"}),
     "phase_metrics": frozenset({"models", "permutations", "interval_draws"}),
     "tasks": _CARRYING | {"files"},  # files reach the step as inputs
-    "task_performance": _MAKING | (_CARRYING - {"bootstrap"}),
+    "task_performance": _MAKING | (_CARRYING - {"bootstrap", "attribution_examples"}),
     "prompts": _MAKING | (_CARRYING - {"attribution_examples"}) | {"seed"},
     "attribution": _MAKING | _ABLATING | {"top_features"},
     "ablation": _MAKING | _ATTRIBUTING | {"top_features"},
