@@ -5,8 +5,8 @@ rule tasks:
         tokenizer="<text>/corpus/tokenizer.json",
         files=text_files(STUDY.tasks.files),
     output:
-        examples="<text>/tasks/examples.jsonl",
-        table="<text>/tables/tasks.parquet",
+        examples="<text>/tasks/text.jsonl",
+        table="<text>/tasks/text.parquet",
         record="<records>/tasks.json",
     log:
         "<logs>/tasks.log",
@@ -29,6 +29,41 @@ rule tasks:
         " --log {log}"
 
 
+rule cloze:
+    input:
+        examples="<text>/tasks/text.jsonl",
+        table="<text>/tasks/text.parquet",
+        tokens="<text>/corpus/tokens.h5",
+        tokenizer="<text>/corpus/tokenizer.json",
+        ngrams="<text>/corpus/ngrams.h5",
+        facts=of_cloze(facts(BASE[-1:])),
+        weights=of_cloze(final_checkpoint_files()),
+    output:
+        examples="<models>/tasks/examples.jsonl",
+        table="<models>/tables/tasks.parquet",
+        record="<records>/cloze.json",
+    log:
+        "<logs>/cloze.log",
+    benchmark:
+        "<benchmarks>/cloze.jsonl"
+    conda:
+        "../envs/snapcoder.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime="1h",
+    params:
+        settings=settings("cloze"),
+        code=code("cloze"),
+    shell:
+        "python -m snapcoder cloze --in examples {input.examples} --in table {input.table}"
+        " --in tokens {input.tokens} --in tokenizer {input.tokenizer} --in ngrams {input.ngrams}"
+        " --in facts {input.facts} --in weights {input.weights}"
+        " --out examples {output.examples} --out table {output.table}"
+        " --record {output.record} --settings {params.settings:q} --code {params.code} --threads {threads}"
+        " --log {log}"
+
+
 rule behaviour:
     input:
         facts="<models>/snapshots/step{step}/snapshot.json",
@@ -37,7 +72,7 @@ rule behaviour:
         tokenizer="<text>/corpus/tokenizer.json",
         ngrams="<text>/corpus/ngrams.h5",
         text="<text>/corpus/ngram_text.h5",
-        tasks="<text>/tasks/examples.jsonl",
+        tasks="<models>/tasks/examples.jsonl",
     output:
         table="<models>/behaviour/step{step}.parquet",
         draws="<models>/behaviour/step{step}.draws.parquet",
@@ -98,7 +133,7 @@ rule token_classes:
 rule task_performance:
     input:
         examples=expand("<models>/behaviour/step{step}.tasks.parquet", step=SHOWN),
-        tasks="<text>/tables/tasks.parquet",
+        tasks="<models>/tables/tasks.parquet",
     output:
         table="<models>/tables/task_performance.parquet",
         record="<records>/task_performance.json",
@@ -126,7 +161,7 @@ rule prompts:
     input:
         facts="<models>/snapshots/step{step}/snapshot.json",
         weights=checkpoint_files,
-        tasks="<text>/tasks/examples.jsonl",
+        tasks="<models>/tasks/examples.jsonl",
     output:
         prompts="<models>/prompts/block{layer}/step{step}.h5",
         record="<records>/prompts.block{layer}.step{step}.json",
@@ -155,9 +190,9 @@ rule attribution:
     input:
         facts="<models>/snapshots/step{step}/snapshot.json",
         weights=checkpoint_files,
-        tasks="<text>/tasks/examples.jsonl",
+        tasks="<models>/tasks/examples.jsonl",
         examples="<models>/behaviour/step{step}.tasks.parquet",
-        table="<text>/tables/tasks.parquet",
+        table="<models>/tables/tasks.parquet",
         prompts=expand("<models>/prompts/block{{layer}}/step{step}.h5", step=BASE),
         own="<models>/prompts/block{layer}/step{step}.h5",
         dictionary="<results>/crosscoder/block{layer}/dictionary.safetensors",
@@ -192,7 +227,7 @@ rule ablation:
     input:
         facts="<models>/snapshots/step{step}/snapshot.json",
         weights=checkpoint_files,
-        tasks="<text>/tasks/examples.jsonl",
+        tasks="<models>/tasks/examples.jsonl",
         attribution="<results>/attribution/block{layer}/step{step}.parquet",
         prompts=expand("<models>/prompts/block{{layer}}/step{step}.h5", step=BASE),
         own="<models>/prompts/block{layer}/step{step}.h5",

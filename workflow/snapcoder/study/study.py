@@ -14,6 +14,7 @@ from snapcoder.study.analysis import (
 from snapcoder.study.controls import ControlSettings
 from snapcoder.study.corpus import CorpusSettings, NgramSettings
 from snapcoder.study.crosscoder import CrosscoderSettings
+from snapcoder.study.evaluation import EvaluationSettings
 from snapcoder.study.field import setting
 from snapcoder.study.order import FormationSettings, OrderSettings
 from snapcoder.study.presence import PresenceSettings
@@ -43,5 +44,8 @@ class Study:
     behaviour: BehaviourSettings = setting(BehaviourSettings, "Scoring the snapshots' own predictions.")
     phases: PhaseSettings = setting(PhaseSettings, "Cutting training into phases.")
     tasks: TaskSettings = setting(TaskSettings, "Abilities and what carries them.")
+    evaluation: EvaluationSettings = setting(
+        EvaluationSettings, "What the dictionary keeps of what the model uses; scores by an external harness."
+    )
     features: FeatureSettings = setting(FeatureSettings, "What is shown of each feature.")
     report: ReportSettings = setting(ReportSettings, "The report.")

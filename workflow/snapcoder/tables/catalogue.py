@@ -7,6 +7,7 @@ from snapcoder.tables import (
     corpus,
     crosscoder,
     directions,
+    downstream,
     evolution,
     features,
     order,
@@ -37,6 +38,7 @@ TABLES: dict[str, TableSchema] = {
         phases,
         behaviour,
         tasks,
+        downstream,
         features,
         report,
     )

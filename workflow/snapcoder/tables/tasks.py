@@ -13,8 +13,9 @@ TASKS = TableSchema(
             "kind",
             "string",
             "–",
-            "how its examples were made",
-            categories=("agreement", "template", "induction", "file"),
+            "how its examples were made; cloze: chosen because the last base snapshot answers them rightly, so that its "
+            "accuracy is 1 by selection and only the order in time means something",
+            categories=("agreement", "template", "induction", "file", "cloze"),
         ),
         Column("n_examples", "int32", "examples", "examples that passed every filter", minimum=0),
         Column(
