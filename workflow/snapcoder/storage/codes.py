@@ -187,12 +187,14 @@ def read_codes_of(path: str | Path, rows: np.ndarray) -> csr_array:
     n_rows, n_features = codes_shape(path)
     if len(rows) and not 0 <= rows[0] <= rows[-1] < n_rows:
         raise CodesError(f"{path}: holds {n_rows} rows, not row {rows[-1]}; delete the file and rerun")
-    numbers, first = np.unique(rows // BLOCK_ROWS, return_index=True)
-    parts = [csr_array((0, n_features), dtype=np.float32)]
-    for number, block, wanted in zip(
-        numbers, _stored_blocks(path, numbers.tolist()), np.split(rows, first[1:]), strict=True
+    with _open(path) as file:
+        block_rows = int(file.attrs["block_rows"])
+    numbers, first = np.unique(rows // block_rows, return_index=True)
+    parts, ends = [csr_array((0, n_features), dtype=np.float32)], np.append(first[1:], len(rows))
+    for number, block, start, stop in zip(
+        numbers, _stored_blocks(path, numbers.tolist()), first, ends[: len(first)], strict=True
     ):
-        parts.append(block[wanted - number * BLOCK_ROWS])
+        parts.append(block[rows[start:stop] - number * block_rows])
     return csr_array(vstack(parts, format="csr"))
 
 

@@ -84,13 +84,12 @@ def mine_cloze(
     Every example belongs to the cluster of its document.
     """
     other = _best_other(contexts, ngrams)  # [context]: the trigram's best guess that is not the answer
-    trigram_right = other.wins
     model_right = np.concatenate(
         [logits.argmax(axis=1) for logits in _logits(predict, contexts.tokens, ngrams.vocab_size)]
     ) == (contexts.answer)
-    candidates = rng.permutation(np.flatnonzero(model_right & ~trigram_right))
+    candidates = rng.permutation(np.flatnonzero(model_right & (other.lead < 0)))
     patched = _patched(contexts, candidates, other.token, predict, ngrams.vocab_size, wanted=max_examples, rng=rng)
-    pool = rng.permutation(np.flatnonzero(model_right & trigram_right))
+    pool = rng.permutation(np.flatnonzero(model_right & (other.lead > 0)))
     matched = _as_frequent(contexts.answer[[row for row, _ in patched]], contexts.answer[pool], ngrams.unigram)
     spliced = [(int(pool[at]), _spliced(contexts, pool[at : at + 1], rng)[0]) for at in matched]
     return MinedCloze(
@@ -105,11 +104,11 @@ def mine_cloze(
 @dataclass(frozen=True)
 class _Other:
     token: np.ndarray  # [context]
-    wins: np.ndarray  # [context] bool: the answer is more probable than any other token
+    lead: np.ndarray  # [context]: 1 where the answer is more probable than any other token, −1 less, 0 where they tie
 
 
 def _best_other(contexts: Contexts, ngrams: NgramModel) -> _Other:
-    token, wins = [], []
+    token, lead = [], []
     for rows in _chunks(len(contexts.answer), ngrams.vocab_size):
         ending, answer = contexts.tokens[rows, -ENDING:], contexts.answer[rows]
         p = ngrams.trigram_probabilities(ending[:, 0], ending[:, 1])  # [context, vocab]
@@ -117,9 +116,10 @@ def _best_other(contexts: Contexts, ngrams: NgramModel) -> _Other:
         own = p[at, answer].copy()
         p[at, answer] = -1.0
         token.append(p.argmax(axis=1))
-        wins.append(own > p.max(axis=1))
+        best = p.max(axis=1)
+        lead.append(np.where(np.isclose(own, best, rtol=1e-9, atol=0), 0, np.sign(own - best)))
     none = np.zeros(0, dtype=np.int64)
-    return _Other(np.concatenate([none, *token]), np.concatenate([none.astype(bool), *wins]))
+    return _Other(np.concatenate([none, *token]), np.concatenate([none, *lead]))
 
 
 def _chunks(n_rows: int, vocab_size: int) -> Iterator[slice]:
