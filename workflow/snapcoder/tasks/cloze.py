@@ -2,8 +2,9 @@
 
 The language model is asked on the very prefixes that the task will show. *Beyond*: it puts the right token first and the
 trigram model another one; the patch prefix ends in the same two tokens, so that the trigram model says the same, and
-begins like another context, and the language model then prefers the trigram's guess. *Within*, the control: both put the
-right token first. Both ask for the right token against the trigram's best other guess.
+begins like another context. *Within*, the control: both put the right token first; the patch prefix is another context as a
+whole. Both ask for the right token against the trigram's best other guess, which the language model prefers after the
+patch prefix.
 
 The last snapshot chooses the examples, so its accuracy is 1 by selection, and that of snapshots which err alike is
 raised, too. This befalls both tasks, which are matched by how frequent their answers are: what can be read is which of the
@@ -22,10 +23,10 @@ from snapcoder.storage.tokens import HELDOUT, TokenTable
 BEYOND, WITHIN = "cloze_beyond_trigram", "cloze_within_trigram"
 
 ENDING = 2
-"""Tokens that both prefixes end in: all that a trigram model sees."""
+"""Tokens that both prefixes end in beyond the trigram: all that a trigram model sees."""
 
 DONORS = 4
-"""Other contexts whose beginnings are tried before a context is given up."""
+"""Other contexts that are tried for the patch prefix before a context is given up."""
 
 _CHUNK_VALUES = 1 << 22  # of the trigram's distributions and of the model's logits held at once
 
@@ -88,13 +89,18 @@ def mine_cloze(
         [logits.argmax(axis=1) for logits in _logits(predict, contexts.tokens, ngrams.vocab_size)]
     ) == (contexts.answer)
     candidates = rng.permutation(np.flatnonzero(model_right & (other.lead < 0)))
-    patched = _patched(contexts, candidates, other.token, predict, ngrams.vocab_size, wanted=max_examples, rng=rng)
     pool = rng.permutation(np.flatnonzero(model_right & (other.lead > 0)))
-    matched = _as_frequent(contexts.answer[[row for row, _ in patched]], contexts.answer[pool], ngrams.unigram)
-    spliced = [(int(pool[at]), _spliced(contexts, pool[at : at + 1], rng)[0]) for at in matched]
+    ask = _Patching(contexts, other.token, predict, ngrams.vocab_size, rng)
+    beyond = ask.patched(candidates, kept=ENDING)[:max_examples]
+    known = ask.patched(pool, kept=0)
+    matched = _as_frequent(
+        contexts.answer[[row for row, _ in beyond]], contexts.answer[[row for row, _ in known]], ngrams.unigram
+    )
     return MinedCloze(
-        beyond=[_example(BEYOND, contexts, row, patch, other.token[row]) for row, patch in patched],
-        within=[_example(WITHIN, contexts, row, patch, other.token[row]) for row, patch in spliced],
+        beyond=[_example(BEYOND, contexts, row, patch, other.token[row]) for row, patch in beyond],
+        within=[
+            _example(WITHIN, contexts, row, patch, other.token[row]) for row, patch in (known[at] for at in matched)
+        ],
         n_contexts=len(contexts.answer),
         n_beyond=len(candidates),
         n_within=len(pool),
@@ -135,41 +141,52 @@ def _logits(predict: Predict, prefixes: np.ndarray, vocab_size: int) -> Iterator
         yield predict(prefixes[rows])
 
 
-def _patched(
-    contexts: Contexts,
-    candidates: np.ndarray,
-    other: np.ndarray,
-    predict: Predict,
-    vocab_size: int,
-    *,
-    wanted: int,
-    rng: np.random.Generator,
-) -> list[tuple[int, np.ndarray]]:
-    """Return up to `wanted` candidates, in order, each with the first beginning tried after which `other` is preferred."""
-    found: dict[int, np.ndarray] = {}
-    waiting = candidates
-    for _ in range(DONORS):
-        patches = _spliced(contexts, waiting, rng)
-        prefers_other = []
-        for logits, rows in zip(_logits(predict, patches, vocab_size), _chunks(len(waiting), vocab_size), strict=False):
-            at, here = np.arange(len(logits)), waiting[rows]
-            prefers_other.append(logits[at, other[here]] > logits[at, contexts.answer[here]])
-        done = np.concatenate([np.zeros(0, dtype=bool), *prefers_other])
-        found |= dict(zip(waiting[done].tolist(), patches[done], strict=True))
-        waiting = waiting[~done]
-        if not len(waiting):
-            break
-    return [(row, found[row]) for row in candidates.tolist() if row in found][:wanted]
+@dataclass(frozen=True)
+class _Patching:
+    """Looks for patch prefixes after which the model prefers the other token to the answer."""
 
+    contexts: Contexts
+    other: np.ndarray
+    predict: Predict
+    vocab_size: int
+    rng: np.random.Generator
 
-def _spliced(contexts: Contexts, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return prefixes [row, position]: the beginning of a random context of another document, the row's own ending."""
-    donors = rng.integers(len(contexts.doc), size=len(rows))
-    for at, row in enumerate(rows.tolist()):
-        strangers = 0
-        while contexts.doc[donors[at]] == contexts.doc[row] and strangers < 64:  # one document only: its own will do
-            donors[at], strangers = rng.integers(len(contexts.doc)), strangers + 1
-    return np.concatenate([contexts.tokens[donors, :-ENDING], contexts.tokens[rows, -ENDING:]], axis=1)
+    def patched(self, rows: np.ndarray, *, kept: int) -> list[tuple[int, np.ndarray]]:
+        """Return the rows for which a patch prefix was found, in order, each with the first one that serves.
+
+        kept: last tokens of the row's own context that stay.
+        """
+        found: dict[int, np.ndarray] = {}
+        waiting = rows
+        for _ in range(DONORS):
+            if not len(waiting):
+                break
+            patches = self._of_other_documents(waiting, kept)
+            serves = []
+            for logits, part in zip(
+                _logits(self.predict, patches, self.vocab_size), _chunks(len(waiting), self.vocab_size), strict=True
+            ):
+                at, here = np.arange(len(logits)), waiting[part]
+                serves.append(logits[at, self.other[here]] > logits[at, self.contexts.answer[here]])
+            done = np.concatenate(serves)
+            found |= dict(zip(waiting[done].tolist(), patches[done], strict=True))
+            waiting = waiting[~done]
+        return [(row, found[row]) for row in rows.tolist() if row in found]
+
+    def _of_other_documents(self, rows: np.ndarray, kept: int) -> np.ndarray:
+        """Return prefixes [row, position]: a random context of another document, up to the row's own ending."""
+        contexts, rng = self.contexts, self.rng
+        donors = rng.integers(len(contexts.doc), size=len(rows))
+        for at, row in enumerate(rows.tolist()):
+            strangers = 0
+            while (
+                contexts.doc[donors[at]] == contexts.doc[row] and strangers < 64
+            ):  # one document only: its own will do
+                donors[at], strangers = rng.integers(len(contexts.doc)), strangers + 1
+        length = contexts.tokens.shape[1]
+        return np.concatenate(
+            [contexts.tokens[donors, : length - kept], contexts.tokens[rows, length - kept :]], axis=1
+        )
 
 
 def _as_frequent(wanted: np.ndarray, pool: np.ndarray, unigram: np.ndarray) -> list[int]:
