@@ -132,6 +132,34 @@ def architecture(wildcards):
     return next(file for file in files if Path(file).name == "config.json")
 
 
+def final_checkpoint_files():
+    """The weights of the last base snapshot."""
+    from types import SimpleNamespace
+
+    return checkpoint_files(SimpleNamespace(step=str(BASE[-1])))
+
+
+def of_cloze(files):
+    """Inputs by which the last base snapshot chooses cloze examples; none in a study without."""
+    return files if STUDY.tasks.cloze_examples else []
+
+
+def harness_files():
+    """Task files of one's own for the harness, so that a change of one runs it again."""
+    path = STUDY.evaluation.harness.include_path
+    return (
+        sorted(str(file) for file in Path(path).rglob("*") if file.is_file())
+        if path
+        else []
+    )
+
+
+def harness_tables():
+    """The harness's scores of every snapshot; none when the study names no task for it."""
+    steps = SHOWN if STUDY.evaluation.harness.tasks else []
+    return expand("<models>/harness/step{step}.parquet", step=steps)
+
+
 def text_files(patterns):
     """Files that match the patterns, in a stable order; a pattern without a match is an error, not an empty corpus."""
     found = []
@@ -256,6 +284,9 @@ def report_tables():
         "attribution_positions",
         "ablation_curves",
         "ablation_summary",
+        "reconstruction_loss",
+        "task_reconstruction",
+        "downstream_performance",
         "feature_examples",
         "complexity",
         "context_length",

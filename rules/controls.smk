@@ -30,7 +30,7 @@ for control in CONTROLS:
 
     else:
 
-        use rule * from control_name exclude fetch_text, corpus, ngrams, ngram_text, tasks, pretrain, snapshot, integrity, behaviour, task_performance, prompts, activations as control_rules*
+        use rule * from control_name exclude fetch_text, corpus, ngrams, ngram_text, tasks, pretrain, snapshot, integrity, cloze, behaviour, task_performance, prompts, harness, activations as control_rules*
 
 
 rule untrained:

@@ -5,9 +5,9 @@ rule tasks:
         tokenizer="<text>/corpus/tokenizer.json",
         files=text_files(STUDY.tasks.files),
     output:
-        examples="<text>/tasks/examples.jsonl",
-        table="<text>/tables/tasks.parquet",
-        rejections="<text>/tables/task_rejections.parquet",
+        examples="<text>/tasks/text.jsonl",
+        table="<text>/tasks/text.parquet",
+        rejections="<text>/tasks/rejections.parquet",
         record="<records>/tasks.json",
     log:
         "<logs>/tasks.log",
@@ -30,6 +30,44 @@ rule tasks:
         " --log {log}"
 
 
+rule cloze:
+    input:
+        examples="<text>/tasks/text.jsonl",
+        table="<text>/tasks/text.parquet",
+        rejections="<text>/tasks/rejections.parquet",
+        tokens="<text>/corpus/tokens.h5",
+        tokenizer="<text>/corpus/tokenizer.json",
+        ngrams="<text>/corpus/ngrams.h5",
+        facts=of_cloze(facts(BASE[-1:])),
+        weights=of_cloze(final_checkpoint_files()),
+    output:
+        examples="<models>/tasks/examples.jsonl",
+        table="<models>/tables/tasks.parquet",
+        rejections="<models>/tables/task_rejections.parquet",
+        record="<records>/cloze.json",
+    log:
+        "<logs>/cloze.log",
+    benchmark:
+        "<benchmarks>/cloze.jsonl"
+    conda:
+        "../envs/snapcoder.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime="1h",
+    params:
+        settings=settings("cloze"),
+        code=code("cloze"),
+    shell:
+        "python -m snapcoder cloze --in examples {input.examples} --in table {input.table}"
+        " --in rejections {input.rejections}"
+        " --in tokens {input.tokens} --in tokenizer {input.tokenizer} --in ngrams {input.ngrams}"
+        " --in facts {input.facts} --in weights {input.weights}"
+        " --out examples {output.examples} --out table {output.table} --out rejections {output.rejections}"
+        " --record {output.record} --settings {params.settings:q} --code {params.code} --threads {threads}"
+        " --log {log}"
+
+
 rule behaviour:
     input:
         facts="<models>/snapshots/step{step}/snapshot.json",
@@ -38,7 +76,7 @@ rule behaviour:
         tokenizer="<text>/corpus/tokenizer.json",
         ngrams="<text>/corpus/ngrams.h5",
         text="<text>/corpus/ngram_text.h5",
-        tasks="<text>/tasks/examples.jsonl",
+        tasks="<models>/tasks/examples.jsonl",
     output:
         table="<models>/behaviour/step{step}.parquet",
         draws="<models>/behaviour/step{step}.draws.parquet",
@@ -99,7 +137,7 @@ rule token_classes:
 rule task_performance:
     input:
         examples=expand("<models>/behaviour/step{step}.tasks.parquet", step=SHOWN),
-        tasks="<text>/tables/tasks.parquet",
+        tasks="<models>/tables/tasks.parquet",
     output:
         table="<models>/tables/task_performance.parquet",
         splits="<models>/tables/task_splits.parquet",
@@ -128,7 +166,7 @@ rule prompts:
     input:
         facts="<models>/snapshots/step{step}/snapshot.json",
         weights=checkpoint_files,
-        tasks="<text>/tasks/examples.jsonl",
+        tasks="<models>/tasks/examples.jsonl",
     output:
         prompts="<models>/prompts/block{layer}/step{step}.h5",
         record="<records>/prompts.block{layer}.step{step}.json",
@@ -157,9 +195,9 @@ rule attribution:
     input:
         facts="<models>/snapshots/step{step}/snapshot.json",
         weights=checkpoint_files,
-        tasks="<text>/tasks/examples.jsonl",
+        tasks="<models>/tasks/examples.jsonl",
         examples="<models>/behaviour/step{step}.tasks.parquet",
-        table="<text>/tables/tasks.parquet",
+        table="<models>/tables/tasks.parquet",
         tokenizer="<text>/corpus/tokenizer.json",
         features="<results>/trajectories/block{layer}/step{step}.parquet",
         prompts=expand("<models>/prompts/block{{layer}}/step{step}.h5", step=BASE),
@@ -198,7 +236,7 @@ rule ablation:
     input:
         facts="<models>/snapshots/step{step}/snapshot.json",
         weights=checkpoint_files,
-        tasks="<text>/tasks/examples.jsonl",
+        tasks="<models>/tasks/examples.jsonl",
         attribution="<results>/attribution/block{layer}/step{step}.parquet",
         # Base snapshots alone: an added one must not rerun the others.
         final=expand(

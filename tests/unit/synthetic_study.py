@@ -568,6 +568,10 @@ def _tasks(rng) -> dict[str, pd.DataFrame]:
              "n_clusters": 120, "n_rejected": 8, "status": "ready", "reason": ""},
             {"task": "induction", "kind": "induction", "attributable": True, "n_examples": 200, "n_clusters": 200,
              "n_rejected": 0, "status": "ready", "reason": ""},
+            {"task": "cloze_beyond_trigram", "kind": "cloze", "attributable": True, "n_examples": 100, "n_clusters": 90,
+             "n_rejected": 2900, "status": "ready", "reason": ""},
+            {"task": "cloze_within_trigram", "kind": "cloze", "attributable": True, "n_examples": 100, "n_clusters": 90,
+             "n_rejected": 2900, "status": "ready", "reason": ""},
             {"task": "rare$pair", "kind": "agreement", "attributable": True, "n_examples": 7, "n_clusters": 7, "n_rejected": 90,
              "status": "dropped", "reason": "7 examples, fewer than 40"},
         ]
@@ -617,10 +621,12 @@ def _tasks(rng) -> dict[str, pd.DataFrame]:
                     ]  # fmt: skip
             curves += _curves(task, step)
             summary += _curve_summaries(task, step)
+    performance += _cloze()
     performance.append(
         {"task": "rare$pair", "step": 0, "n": 0, "chance": 0.5, "acquired": False, "status": "dropped", "attributable": True}
     )  # fmt: skip
     return {
+        **_through_the_dictionary(),
         "tasks": tasks, "task_performance": pd.DataFrame(performance), "attribution": pd.DataFrame(attribution),
         "attribution_quality": pd.DataFrame(quality), "attribution_positions": pd.DataFrame(positions),
         "ablation_curves": pd.DataFrame(curves), "ablation_summary": pd.DataFrame(summary),
@@ -678,6 +684,51 @@ def _curve_summaries(task, step):
                      **(tested if main else {}), **(summed if main and mode == "disrupt" else {})}
                 )  # fmt: skip
     return rows
+
+
+def _cloze() -> list[dict]:
+    """Within the trigram from step 64 on, beyond it from step 512 on; right on all at the end, by selection."""
+    rows = []
+    for task, start in (("cloze_within_trigram", 64), ("cloze_beyond_trigram", 512)):
+        for step in STEPS:
+            accuracy = 1.0 if step == STEPS[-1] else 0.85 if step >= start else 0.5
+            rows.append(
+                {"task": task, "step": step, "n": 100, "accuracy": accuracy, "accuracy_ci_lo": accuracy - 0.07 * (accuracy < 1),
+                 "accuracy_ci_hi": min(1, accuracy + 0.07), "logit_diff": 4 * (accuracy - 0.5),
+                 "logit_diff_ci_lo": 4 * (accuracy - 0.5) - 0.2, "logit_diff_ci_hi": 4 * (accuracy - 0.5) + 0.2,
+                 "prob_correct": 0.2, "loss_answer": 2.0, "chance": 0.5, "acquired": step >= start, "status": "scored",
+                 "attributable": True}
+            )  # fmt: skip
+    return rows
+
+
+def _through_the_dictionary() -> dict[str, pd.DataFrame]:
+    """The reconstruction keeps nine tenths of the loss and of the one task that is acquired; early on there is nothing to keep."""
+    losses, tasks, scores = [], [], []
+    for i, step in enumerate(STEPS):
+        clean, mean = 6.2 - 0.38 * i, 6.3 if i < 2 else 8.0
+        rebuilt = mean - (0.9 + 0.01 * (i - 9)) * (mean - clean)
+        for name, loss in (("clean", clean), ("reconstructed", rebuilt), ("mean", mean), ("zero", mean + 3)):
+            known = name in ("mean", "zero") and i >= 2
+            share = (loss - rebuilt) / (loss - clean) if known else np.nan
+            losses.append(
+                {"step": step, "activation": name, "loss": loss, "loss_ci_lo": loss - 0.1, "loss_ci_hi": loss + 0.1,
+                 "kl": 0.0 if name == "clean" else loss - clean, "recovered": share, "recovered_ci_lo": share - 0.02,
+                 "recovered_ci_hi": share + 0.02, "n_tokens": 5000, "n_documents": 70}
+            )  # fmt: skip
+        for task in ("agreement_his_their", "induction"):
+            share = 0.9 if task != "induction" and i >= 6 else np.nan
+            tasks.append(
+                {"task": task, "step": step, "n": 24, "accuracy_clean": 0.8, "accuracy": 0.75, "accuracy_ci_lo": 0.6,
+                 "accuracy_ci_hi": 0.9, "logit_diff_clean": 1.2, "logit_diff_patch": -1.2, "logit_diff": 0.96,
+                 "logit_diff_ci_lo": 0.5, "logit_diff_ci_hi": 1.4, "recovered": share, "recovered_ci_lo": share - 0.1,
+                 "recovered_ci_hi": share + 0.1}
+            )  # fmt: skip
+        scores.append({"step": step, "source": "model", "task": "text", "metric": "loss", "value": clean, "n": 5000})
+    return {
+        "reconstruction_loss": pd.DataFrame(losses), "task_reconstruction": pd.DataFrame(tasks),
+        "downstream_performance": pd.DataFrame(scores),
+    }  # fmt: skip
 
 
 def _meaning(rng, timing: pd.DataFrame) -> dict[str, pd.DataFrame]:

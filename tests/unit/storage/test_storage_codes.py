@@ -18,6 +18,7 @@ from snapcoder.storage.codes import (
     read_code_rows,
     read_codes,
     read_codes_header,
+    read_codes_of,
     write_code_blocks,
     write_codes,
 )
@@ -179,6 +180,26 @@ def test_writing_and_reading_hold_blocks_not_the_whole(tmp_path):
         file["z"][-1] = 9
     reader = iterate_codes(tmp_path / "c.h5", rows_per_block=16)
     np.testing.assert_array_equal(next(reader).toarray(), z[:16].toarray())  # the last block has not been read yet
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 60), st.floats(0, 0.5), st.floats(0, 1), st.integers(0, 99))
+def test_the_codes_of_some_rows_are_those_of_the_whole(tmp_path_factory, n, density, share, seed):
+    path = tmp_path_factory.mktemp("codes") / "codes.h5"
+    z = write(path, n, density=density, seed=seed)
+    rows = np.flatnonzero(np.random.default_rng(seed).random(n) < share)
+    np.testing.assert_array_equal(read_codes_of(path, rows).toarray(), z.toarray()[rows])
+
+
+def test_only_the_blocks_that_hold_the_rows_are_read(tmp_path):
+    z = write(tmp_path / "c.h5", 64)
+    with h5py.File(tmp_path / "c.h5", "r+") as file:
+        file["z"][-1] = 9
+    np.testing.assert_array_equal(read_codes_of(tmp_path / "c.h5", np.array([3, 40])).toarray(), z[[3, 40]].toarray())
+    with pytest.raises(CodesError, match="block 3"):
+        read_codes_of(tmp_path / "c.h5", np.array([3, 50]))
+    with pytest.raises(CodesError, match="not row 64"):
+        read_codes_of(tmp_path / "c.h5", np.array([64]))
 
 
 @settings(max_examples=30, deadline=None)

@@ -12,19 +12,24 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from snapcoder.attribution.task_prompts import read_snapshot_prompts
 from snapcoder.job import Job
-from snapcoder.language_model import run_from
+from snapcoder.language_model import load, run_from
 from snapcoder.ngram_fitting import fit_ngrams
 from snapcoder.steps.ablation import ablation
 from snapcoder.steps.ablation_tables import ablation_tables
+from snapcoder.steps.activations import activations
 from snapcoder.steps.attribution import attribution
 from snapcoder.steps.attribution_tables import attribution_tables
 from snapcoder.steps.behaviour import behaviour
+from snapcoder.steps.cloze import cloze
+from snapcoder.steps.codes import codes
+from snapcoder.steps.downstream_tables import downstream_tables
 from snapcoder.steps.ngram_text import ngram_text
 from snapcoder.steps.prompts import prompts
+from snapcoder.steps.reconstruction_loss import reconstruction_loss
 from snapcoder.steps.task_performance import task_performance
 from snapcoder.steps.tasks import tasks
 from snapcoder.steps.token_classes import token_classes
-from snapcoder.storage.activations import RowTable, write_cache
+from snapcoder.storage.activations import RowTable, read_rows, write_cache
 from snapcoder.storage.dictionaries import write_dictionary
 from snapcoder.storage.json_file import write_json
 from snapcoder.storage.ngram_text import read_ngram_text
@@ -32,9 +37,10 @@ from snapcoder.storage.ngrams import write_ngrams
 from snapcoder.storage.prompts import PromptError, read_prompts
 from snapcoder.storage.tables import read_table, write_table
 from snapcoder.storage.task_examples import read_examples
-from snapcoder.storage.tokens import TokenTable, write_tokens
+from snapcoder.storage.tokens import TokenTable, read_tokens, write_tokens
 from snapcoder.tables.attribution import primary_attribution
 from snapcoder.tables.snapshot_features import SNAPSHOT_FEATURES
+from snapcoder.tasks.cloze import BEYOND, WITHIN
 from snapcoder.tasks.scoring import sequence_log_probs
 
 SETTINGS = {
@@ -44,7 +50,10 @@ SETTINGS = {
         "exact_random": 4, "shown_examples": 2, "shown_features": 3, "batch_tokens": 300,
         "top_features": 5, "k_grid": [0, 1, 4], "k_shares": [0.1], "control_sizes": [2], "random_draws": 2,
         "matched_draws": 3, "single_features": 3, "bootstrap": 40, "seed": 0,
+        "cloze_examples": 20, "cloze_contexts": 500,
     },
+    "activations": {"tokens": 600, "heldout_tokens": 300},
+    "evaluation": {"sequences": 10, "bootstrap": 40},
     "behaviour": {"sequences": 8, "bootstrap": 20, "batch_size": 4, "text_sequences": 6, "seed": 0},
 }  # fmt: skip
 ATTRIBUTED = ("attribution", "quality", "positions")
@@ -67,10 +76,30 @@ class Study:
         settings = {**SETTINGS, **values}
         function(Job(function.__name__, named(inputs), named(outputs), settings, 1, {"step": function.__name__}))
 
+    def caches(self):
+        for step in STEPS:
+            inputs = {"facts": f"step{step}/snapshot.json", "tokens": "tokens.h5"}
+            self.run(activations, inputs, {"cache": f"a{step}.h5"}, layer=1, step=step)
+        inputs = {"dictionary": "dictionary.safetensors", "caches": [f"a{step}.h5" for step in STEPS]}
+        self.run(codes, inputs, {"codes": "codes.h5"}, layer=1)
+
     def everything(self):
         self.run(
             tasks,
             {"tokens": "tokens.h5", "tokenizer": "tokenizer.json", "files": ["known.jsonl", "judged.txt"]},
+            {"examples": "text.jsonl", "table": "text.parquet", "rejections": "text_rejections.parquet"},
+        )
+        self.run(
+            cloze,
+            {
+                "examples": "text.jsonl",
+                "table": "text.parquet",
+                "rejections": "text_rejections.parquet",
+                "tokens": "tokens.h5",
+                "tokenizer": "tokenizer.json",
+                "ngrams": "ngrams.h5",
+                "facts": f"step{STEPS[-1]}/snapshot.json",
+            },
             {"examples": "examples.jsonl", "table": "tasks.parquet", "rejections": "rejections.parquet"},
         )
         text = {"tokens": "tokens.h5", "ngrams": "ngrams.h5"}
@@ -112,6 +141,39 @@ class Study:
             ablation_tables,
             {name: [f"{name}{step}.parquet" for step in STEPS] for name in ("curves", "summary")},
             {name: f"{name}.parquet" for name in ("curves", "summary")},
+        )
+        for step in STEPS:
+            self.reconstruction(step)
+        self.run(
+            downstream_tables,
+            {
+                "losses": [f"losses{step}.parquet" for step in STEPS],
+                "tasks": [f"kept{step}.parquet" for step in STEPS],
+                "performance": "performance.parquet",
+                "harness": [],
+            },
+            {"losses": "losses.parquet", "tasks": "kept.parquet", "scores": "downstream.parquet"},
+            layer=1,
+        )
+
+    def reconstruction(self, step):
+        self.run(
+            reconstruction_loss,
+            {
+                "facts": f"step{step}/snapshot.json",
+                "tokens": "tokens.h5",
+                "cache": f"a{step}.h5",
+                "codes": "codes.h5",
+                "own_codes": [],
+                "tasks": "examples.jsonl",
+                "prompts": [f"p{base}.h5" for base in STEPS],
+                "own": f"p{step}.h5",
+                "dictionary": "dictionary.safetensors",
+                "extension": [],
+            },
+            {"losses": f"losses{step}.parquet", "tasks": f"kept{step}.parquet"},
+            layer=1,
+            step=step,
         )
 
     def attribution(self, step):
@@ -164,6 +226,10 @@ def study(tmp_path_factory, model):
     tokenizer.save(str(root / "tokenizer.json"))
     rng = np.random.default_rng(0)
     tokens = rng.choice(VOCAB, size=(60, 24), p=[0, 0.1, 0.1, *[0.8 / (VOCAB - 3)] * (VOCAB - 3)]).astype(np.uint16)
+    for position in range(6, 24):  # some of it is what the model would say, so that it knows some
+        with torch.no_grad():
+            logits = model(torch.from_numpy(tokens[:, position - 6 : position].astype(np.int64))).logits[:, -1, 1:]
+        tokens[:, position] = np.where(rng.random(60) < 0.4, logits.argmax(dim=1).numpy() + 1, tokens[:, position])
     doc = np.repeat(np.arange(60), 24).reshape(60, 24).astype(np.int32)
     table = TokenTable(tokens, doc, (np.arange(60) % 2).astype(np.uint8), VOCAB, 0, "x")
     write_tokens(root / "tokens.h5", table, {})
@@ -171,7 +237,9 @@ def study(tmp_path_factory, model):
     write_ngrams(root / "ngrams.h5", fit_ngrams(tokens[train], doc[train], vocab_size=VOCAB, fit_share=0.3), {})
     for step in STEPS:
         model.save_pretrained(root / f"step{step}")
-        write_json(root / f"step{step}/snapshot.json", {"step": step, "folder": "."}, {})
+        write_json(
+            root / f"step{step}/snapshot.json", {"step": step, "folder": ".", "d_model": model.config.hidden_size}, {}
+        )
         mean_active = np.where(np.arange(N_FEATURES) % 5, 0.8, np.nan)  # some features never fire
         measured = {"feature": np.arange(N_FEATURES), "rate": 0.25 * ~np.isnan(mean_active), "mean_active": mean_active}
         pd.DataFrame(measured).to_parquet(root / f"features{step}.parquet")
@@ -181,6 +249,7 @@ def study(tmp_path_factory, model):
     write_dictionary(root / "dictionary.safetensors", dictionary, {})
     write_cached(root, rng)
     study = Study(root)
+    study.caches()
     study.everything()
     return study
 
@@ -353,7 +422,7 @@ def test_positions_show_the_strongest_features_on_ranking_examples_and_add_up(st
             assert examples[line].task == task
             shown = of_example[of_example["feature"] == -2].sort_values("position")
             assert shown["position"].tolist() == list(range(len(examples[line].clean_tokens)))
-            assert "".join(shown["token"]).strip() == examples[line].clean_prefix.strip()
+            assert "".join(shown["token"]).strip() == examples[line].clean_prefix.replace("Ġ", "").strip()
 
 
 def test_every_class_of_tokens_has_its_share_of_the_loss(study):
@@ -423,11 +492,73 @@ def test_every_full_curve_has_a_summary_and_only_the_main_one_is_tested(study):
 
 def test_running_again_gives_the_same_bytes(study):
     names = ["examples.jsonl", "tasks.parquet", "rejections.parquet", "splits.parquet", "b8.parquet", "t8.parquet"]
-    names += ["p8.h5", "performance.parquet"]
-    names += [f"{name}8.parquet" for name in (*ATTRIBUTED, "curves", "summary")]
+    names += ["p8.h5", "performance.parquet", "text.jsonl", "downstream.parquet"]
+    names += [f"{name}8.parquet" for name in (*ATTRIBUTED, "curves", "summary", "losses", "kept")]
     before = {name: (study.root / name).read_bytes() for name in names}
     study.everything()
     assert [name for name in names if (study.root / name).read_bytes() != before[name]] == []
+
+
+def test_cloze_examples_come_behind_those_from_text_and_only_when_asked_for(study, tmp_path):
+    text, everything = (read_examples(study.root / f"{name}.jsonl") for name in ("text", "examples"))
+    assert everything[: len(text)] == text
+    assert {example.kind for example in everything[len(text) :]} <= {"cloze"}
+    rows = read_table(study.root / "tasks.parquet").set_index("task")
+    assert set(rows.index) - set(read_table(study.root / "text.parquet")["task"]) == {BEYOND, WITHIN}
+    for task in (BEYOND, WITHIN):
+        n = sum(example.task == task for example in everything)
+        status = rows.loc[task, "status"]
+        assert n == (rows.loc[task, "n_examples"] if status == "ready" else 0)
+        assert (rows.loc[task, "reason"] == "") == (status == "ready")
+    for path in study.root.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    without = {**SETTINGS["tasks"], "cloze_examples": 0}
+    names = {"examples": "none.jsonl", "table": "none.parquet", "rejections": "none_rejections.parquet"}
+    inputs = {"examples": "text.jsonl", "table": "text.parquet", "rejections": "text_rejections.parquet"}
+    Study(tmp_path).run(cloze, inputs, names, tasks=without)
+    assert (tmp_path / "none.jsonl").read_bytes() == (study.root / "text.jsonl").read_bytes()
+    assert read_table(tmp_path / "none.parquet").equals(read_table(study.root / "text.parquet"))
+
+
+def test_the_last_snapshot_is_right_on_every_cloze_example_by_selection(study):
+    performance = read_table(study.root / "performance.parquet").set_index(["task", "step"])
+    scored = [task for task in (BEYOND, WITHIN) if performance.loc[(task, STEPS[-1]), "status"] == "scored"]
+    assert scored
+    for task in scored:
+        assert performance.loc[(task, STEPS[-1]), "accuracy"] == 1
+
+
+def test_losses_through_the_dictionary_start_from_the_models_own(study):
+    losses = read_table(study.root / "losses.parquet")
+    assert set(losses["step"]) == set(STEPS)
+    assert (losses.groupby("step")["activation"].nunique() == 4).all()
+    clean = losses[losses["activation"] == "clean"].set_index("step")
+    assert (clean["kl"] == 0).all()
+    with torch.no_grad():
+        model = load(study.root / "step8")
+        table = read_tokens(study.root / "tokens.h5")
+        rows = read_rows(study.root / "a8.h5")
+        held = np.unique(rows.sequence[rows.split == 1])
+        assert len(held) > 10  # more than asked for: a choice of them was read
+        logits = model(torch.from_numpy(table.tokens[held].astype(np.int64))).logits.log_softmax(dim=-1)
+    every = -logits[:, 1:-1].gather(2, torch.from_numpy(table.tokens[held, 2:].astype(np.int64))[..., None])
+    assert clean.loc[8, "loss"] == pytest.approx(float(every.mean()), abs=0.3)
+    assert clean["n_documents"].tolist() == [10] * len(STEPS)
+
+
+def test_every_score_is_in_the_long_table(study):
+    scores = read_table(study.root / "downstream.parquet").set_index(["step", "source", "task", "metric"])["value"]
+    performance = read_table(study.root / "performance.parquet").set_index(["task", "step"])
+    kept = read_table(study.root / "kept.parquet").set_index(["task", "step"])
+    losses = read_table(study.root / "losses.parquet").set_index(["activation", "step"])
+    assert scores[8, "model", "known", "accuracy"] == performance.loc[("known", 8), "accuracy"]
+    assert scores[8, "reconstruction", "known", "recovered"] == kept.loc[("known", 8), "recovered"]
+    assert scores[8, "reconstruction", "text", "kl"] == losses.loc[("reconstructed", 8), "kl"]
+    assert scores[8, "model", "text", "loss"] == losses.loc[("clean", 8), "loss"]
+    dropped = set(performance.query("status == 'dropped'").reset_index()["task"])
+    assert not dropped & set(scores.reset_index()["task"])
+    n_scored = (performance["status"] == "scored").sum()
+    assert len(scores) == 2 * n_scored + 3 * len(kept) + 5 * len(STEPS)
 
 
 def test_prompts_of_other_examples_are_refused(study, tmp_path):

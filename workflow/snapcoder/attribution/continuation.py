@@ -33,6 +33,14 @@ class Continuation:
         finally:
             self._put_in, self._last_only = None, False
 
+    def logits(self, tokens: LongTensor, activation: Tensor) -> Tensor:
+        """Return the logits of every position [sequence, position, vocab] for `activation` [sequence, position, model]."""
+        self._put_in = activation
+        try:
+            return self._model(tokens, use_cache=False).logits.float()
+        finally:
+            self._put_in = None
+
     def skip(self, hidden: Tensor, *_: Any, **__: Any) -> Any:
         """Stand in for a block below: pass its input on."""
         return (hidden,) if self._as_tuple else hidden

@@ -14,7 +14,10 @@ from snapcoder.tables.attribution import primary_attribution
 def task_findings(tables: Mapping[str, pd.DataFrame]) -> list[Finding]:
     """Return findings about every task: acquired or not, carried by how few features, and by the same ones throughout."""
     performance, tasks = tables["task_performance"], tables["tasks"]
-    found = [_acquisition(performance, task, since) for task, since in acquired_tasks(performance).items()]
+    # A snapshot chose the examples of cloze, so that it does the task by selection: `cloze_order` speaks of these.
+    chosen = set(tasks.loc[tasks["kind"] == "cloze", "task"]) if not tasks.empty else set()
+    since_of = {task: since for task, since in acquired_tasks(performance).items() if task not in chosen}
+    found = [_acquisition(performance, task, since) for task, since in since_of.items()]
     if not tasks.empty:
         found += [
             _dropped(row["task"], row["reason"])

@@ -179,11 +179,31 @@ def iterate_codes(path: str | Path, *, rows_per_block: int = 65_536) -> Iterator
     return resized(_stored_blocks(path), rows_per_block)
 
 
-def _stored_blocks(path: str | Path) -> Iterator[csr_array]:
+def read_codes_of(path: str | Path, rows: np.ndarray) -> csr_array:
+    """Read the codes of some rows (ascending) [row, feature], one stored block that holds any of them at a time.
+
+    Raises `CodesError` as `iterate_codes` does, and when there is no such row.
+    """
+    n_rows, n_features = codes_shape(path)
+    if len(rows) and not 0 <= rows[0] <= rows[-1] < n_rows:
+        raise CodesError(f"{path}: holds {n_rows} rows, not row {rows[-1]}; delete the file and rerun")
+    with _open(path) as file:
+        block_rows = int(file.attrs["block_rows"])
+    numbers, first = np.unique(rows // block_rows, return_index=True)
+    parts, ends = [csr_array((0, n_features), dtype=np.float32)], np.append(first[1:], len(rows))
+    for number, block, start, stop in zip(
+        numbers, _stored_blocks(path, numbers.tolist()), first, ends[: len(first)], strict=True
+    ):
+        parts.append(block[rows[start:stop] - number * block_rows])
+    return csr_array(vstack(parts, format="csr"))
+
+
+def _stored_blocks(path: str | Path, numbers: Iterable[int] | None = None) -> Iterator[csr_array]:
     with _open(path) as file:
         header = _header(path, file)
         starts, hashes, block_rows = file["block_start"][:], file["block_sha256"][:], int(file.attrs["block_rows"])
-        for number, expected in enumerate(hashes):
+        for number in range(len(hashes)) if numbers is None else numbers:
+            expected = hashes[number]
             entries = slice(int(starts[number]), int(starts[number + 1]))
             rows = slice(number * block_rows, (number + 1) * block_rows)
             count = file["count"][rows]

@@ -110,6 +110,15 @@ class TaskSettings:
         40, "A task with fewer independent examples is dropped, with a row that says so.", unit="examples", minimum=4
     )
     prefix_tokens: int = setting(24, "Length of the contexts mined from held-out text.", unit="tokens", minimum=4)
+    cloze_examples: int = setting(
+        200,
+        "Examples kept of each cloze task, which the last base snapshot chooses from held-out text; 0: no cloze.",
+        unit="examples",
+        minimum=0,
+    )
+    cloze_contexts: int = setting(
+        3000, "Held-out contexts that are searched for cloze examples.", unit="contexts", minimum=100
+    )
     attribution_examples: int = setting(
         24,
         "Examples per task that rank features, and as many others that ablations are scored on.",

@@ -185,6 +185,9 @@ def _size_problems(study: Study) -> Iterable[str]:
     n_shown = len(study.snapshots.steps) + len(study.snapshots.added)
     if study.phases.min_size > n_shown:
         yield f"phases.min_size: {study.phases.min_size} exceeds the {n_shown} snapshots; lower it"
+    own = study.evaluation.harness.include_path
+    if own is not None and not Path(own).is_dir():
+        yield f"evaluation.harness.include_path: {own} is no folder; correct it, or leave it out"
     if study.tasks.min_examples > study.tasks.max_examples:
         yield f"tasks.min_examples: {study.tasks.min_examples} exceeds tasks.max_examples {study.tasks.max_examples}; lower it"
 

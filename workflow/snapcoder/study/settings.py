@@ -39,6 +39,7 @@ _SECTIONS: dict[str, tuple[str, ...]] = {
     "order_tests": ("order",),
     "tasks": ("tasks",),
     "ngram_text": ("behaviour",),
+    "cloze": ("tasks",),
     "behaviour": ("behaviour",),
     "token_classes": ("behaviour",),
     "task_performance": ("tasks",),
@@ -46,6 +47,8 @@ _SECTIONS: dict[str, tuple[str, ...]] = {
     "attribution": ("tasks",),
     "ablation": ("tasks",),
     "attribution_tables": ("tasks",),
+    "reconstruction_loss": ("evaluation", "tasks"),
+    "harness": ("evaluation",),
     "phase_metrics": ("phases",),
     "phase_segments": ("phases",),
     "examples": ("features",),
@@ -56,7 +59,8 @@ _SECTIONS: dict[str, tuple[str, ...]] = {
     "report": ("report",),
 }
 
-_MAKING = frozenset({"files", "built_in", "max_examples", "min_examples", "prefix_tokens"})
+_CLOZE = frozenset({"cloze_examples", "cloze_contexts"})
+_MAKING = frozenset({"files", "built_in", "max_examples", "min_examples", "prefix_tokens"}) | _CLOZE
 _ABLATING = frozenset({"k_grid", "k_shares", "control_sizes", "random_draws", "matched_draws", "single_features"})
 _ATTRIBUTING = frozenset(
     {
@@ -72,7 +76,8 @@ _ATTRIBUTING = frozenset(
     }
 )
 _CARRYING = _ATTRIBUTING | _ABLATING | {"attribution_examples", "top_features", "bootstrap"}
-"""Keys of `tasks` that make the examples, that ablation or attribution alone read, and that say how abilities are traced."""
+"""Keys of `tasks` that make cloze examples, all that make examples; that ablation or attribution alone read; and all that
+say how abilities are traced."""
 
 _EVOLUTION_DRAWS = frozenset({"null_draws", "bootstrap", "seed"})
 _TIMING = frozenset(
@@ -115,7 +120,7 @@ _UNUSED: dict[str, frozenset[str]] = {
     "behaviour": frozenset({"text_sequences"}),
     "token_classes": frozenset({"sequences", "batch_size", "text_sequences"}),
     "phase_metrics": frozenset({"models", "permutations", "interval_draws"}),
-    "tasks": _CARRYING | {"files"},  # files reach the step as inputs
+    "tasks": _CARRYING | _CLOZE | {"files"},  # files reach the step as inputs
     "task_performance": _MAKING | (_CARRYING - {"bootstrap", "attribution_examples"}),
     "prompts": _MAKING | (_CARRYING - {"attribution_examples"}) | {"seed"},
     "attribution": _MAKING | _ABLATING | {"top_features"},
@@ -146,6 +151,9 @@ _USED: dict[str, frozenset[str]] = {
     "trajectories": frozenset({"rate_floor"}),
     "complexity": frozenset({"memory_gb"}),
     "attribution_tables": frozenset({"top_features"}),
+    "cloze": _CLOZE | {"min_examples", "prefix_tokens", "seed"},
+    "reconstruction_loss": frozenset({"sequences", "bootstrap", "seed", "attribution_examples"}),
+    "harness": frozenset({"harness"}),
 }
 """The only keys that a step reads of its section, where these are few."""
 
@@ -190,6 +198,8 @@ def step_settings(
         chosen["warmup_steps"] = study.snapshots.local.warmup_steps if study.snapshots.source == "local" else None
     if step == "integrity":
         chosen["added"] = sorted(study.snapshots.added)
+    if step == "harness":
+        chosen["end_of_text"] = study.corpus.tokenizer.end_of_text
     if step == "control_statistics":
         chosen["controls"] = studies_compared(study)
     if step == "seed_stability":

@@ -15,6 +15,7 @@ from snapcoder.study.context import ContextSettings
 from snapcoder.study.controls import ControlSettings
 from snapcoder.study.corpus import CorpusSettings, NgramSettings
 from snapcoder.study.crosscoder import CrosscoderSettings
+from snapcoder.study.evaluation import EvaluationSettings
 from snapcoder.study.explain import ExplainSettings
 from snapcoder.study.field import setting
 from snapcoder.study.order import FormationSettings, OrderSettings
@@ -45,6 +46,9 @@ class Study:
     behaviour: BehaviourSettings = setting(BehaviourSettings, "Scoring the snapshots' own predictions.")
     phases: PhaseSettings = setting(PhaseSettings, "Cutting training into phases.")
     tasks: TaskSettings = setting(TaskSettings, "Abilities and what carries them.")
+    evaluation: EvaluationSettings = setting(
+        EvaluationSettings, "What the dictionary keeps of what the model uses; scores by an external harness."
+    )
     features: FeatureSettings = setting(FeatureSettings, "What is shown of each feature.")
     context: ContextSettings = setting(ContextSettings, "How many tokens of context features need.")
     explain: ExplainSettings = setting(ExplainSettings, "Explanations by a language model; off by default.")

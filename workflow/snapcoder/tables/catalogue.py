@@ -9,6 +9,7 @@ from snapcoder.tables import (
     corpus,
     crosscoder,
     directions,
+    downstream,
     evolution,
     features,
     order,
@@ -41,6 +42,7 @@ TABLES: dict[str, TableSchema] = {
         tasks,
         ablation,
         attribution,
+        downstream,
         features,
         report,
     )

@@ -13,6 +13,8 @@ DUPLICATE = "duplicate"
 UNSEEN = "token_unseen"
 NO_PARTNER = "no_partner"
 NO_BEGINNING = "no_shared_beginning"
+NOT_KNOWN = "not_known"
+NO_PATCH = "no_patch"
 
 REASONS: Mapping[str, str] = {
     NOT_ONE_TOKEN: "an answer is not one token, or a pair differs in more than one token",
@@ -24,6 +26,8 @@ REASONS: Mapping[str, str] = {
     UNSEEN: "a token does not occur in the held-out text",
     NO_BEGINNING: "a pair differs in its first token, so no beginning asks for the next",
     NO_PARTNER: "no other text makes a pair with it",
+    NOT_KNOWN: "the last base snapshot is wrong, or the trigram model is not as the cloze asks",
+    NO_PATCH: "no patch prefix that turns the last base snapshot's answer was found, or enough others were",
 }
 
 

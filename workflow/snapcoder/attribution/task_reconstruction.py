@@ -1,0 +1,92 @@
+"""Task scores when the dictionary's reconstruction stands in for the activations on the clean prefix."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import torch
+
+from snapcoder.attribution.continuation import Continuation
+from snapcoder.attribution.gradients import metric
+from snapcoder.attribution.prompt_codes import prompt_codes
+from snapcoder.attribution.reconstruction import reconstruction, share
+from snapcoder.attribution.task_prompts import SnapshotPrompts
+from snapcoder.phases.resampling import interval
+from snapcoder.storage.task_examples import cluster_ids
+from snapcoder.tasks.intervals import bootstrap_weights
+from snapcoder.tasks.scoring import batches_by_length
+
+_BATCH = 256
+
+
+def task_logit_diffs(
+    run: Continuation, snapshot: SnapshotPrompts, task: str
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Return the examples that a task's ablations are scored on (lines), and their logit differences [example].
+
+    clean: with the activations as captured; patch: with those of the patch prefix; reconstructed: with â of the clean
+    prefix, at every position. Shares recovered so compare with the faithfulness of ablation curves.
+    """
+    lines = snapshot.halves[task][1]
+    at = snapshot.own.positions(lines)
+    clean = snapshot.own.clean[at]
+    code = prompt_codes(
+        snapshot.dictionary, snapshot.here, [base.clean[base.positions(lines)] for base in snapshot.base], clean
+    )
+    sides = {"clean": clean, "patch": snapshot.own.patch[at], "reconstructed": reconstruction(code, snapshot.here)}
+    return lines, {name: _metrics(run, snapshot, lines, activation) for name, activation in sides.items()}
+
+
+@torch.no_grad()
+def _metrics(run: Continuation, snapshot: SnapshotPrompts, lines: np.ndarray, activation: np.ndarray) -> np.ndarray:
+    examples = [snapshot.examples[line] for line in lines]
+    offset = np.concatenate([[0], np.cumsum([len(example.clean_tokens) for example in examples])])
+    values = np.zeros(len(examples))
+    for indices in batches_by_length(examples, _BATCH):
+        batch = [examples[index] for index in indices]
+        rows = offset[indices][:, None] + np.arange(len(batch[0].clean_tokens))
+        put_in = torch.from_numpy(activation[rows]).to(run.device)  # [example, position, model]
+        values[indices] = metric(run, batch, put_in).cpu().numpy()
+    return values
+
+
+def task_row(
+    found: Mapping[str, np.ndarray], cluster: np.ndarray, *, task: str, step: int, layer: int, bootstrap: int, seed: int
+) -> dict[str, object]:
+    """Return the TASK_RECONSTRUCTION row of one task; `found` as from `task_logit_diffs`, cluster [example]."""
+    n = len(cluster)
+    weights = bootstrap_weights(cluster, draws=bootstrap, rng=np.random.default_rng(seed))
+    weights = np.column_stack([np.full(n, 1 / n), weights])  # [example, 1 + draw]
+    clean, patch, rebuilt = (found[name] @ weights for name in ("clean", "patch", "reconstructed"))
+    right = (found["reconstructed"] > 0) @ weights
+    row: dict[str, object] = {"layer": layer, "task": task, "step": step, "n": n}
+    for name, draws in (("accuracy", right.clip(0, 1)), ("logit_diff", rebuilt)):
+        row |= _with_interval(name, draws)
+    return (
+        row
+        | _with_interval("recovered", share(rebuilt - patch, clean - patch))
+        | {
+            "accuracy_clean": (found["clean"] > 0).mean(),
+            "logit_diff_clean": clean[0],
+            "logit_diff_patch": patch[0],
+        }
+    )
+
+
+def _with_interval(name: str, draws: np.ndarray) -> dict[str, object]:
+    low, high = interval(draws[1:])
+    return {name: draws[0], f"{name}_ci_lo": low, f"{name}_ci_hi": high}
+
+
+def task_rows(
+    run: Continuation, snapshot: SnapshotPrompts, *, step: int, layer: int, bootstrap: int, seed: int
+) -> pd.DataFrame:
+    """Return TASK_RECONSTRUCTION rows of all tasks at one snapshot."""
+    clusters = cluster_ids(snapshot.examples)
+    rows = []
+    for task in sorted(snapshot.halves):
+        lines, found = task_logit_diffs(run, snapshot, task)
+        if len(lines):
+            options = {"task": task, "step": step, "layer": layer}
+            rows.append(task_row(found, clusters[lines], **options, bootstrap=bootstrap, seed=seed))  # type: ignore[arg-type]
+    return pd.DataFrame(rows)
