@@ -46,6 +46,7 @@ _SECTIONS: dict[str, tuple[str, ...]] = {
     "attribution": ("tasks",),
     "ablation": ("tasks",),
     "attribution_tables": ("tasks",),
+    "attribution_report": ("carriers",),
     "phase_metrics": ("phases",),
     "phase_segments": ("phases",),
     "examples": ("features",),

@@ -11,6 +11,7 @@ from snapcoder.study.analysis import (
     ReportSettings,
     TaskSettings,
 )
+from snapcoder.study.carriers import CarrierSettings
 from snapcoder.study.controls import ControlSettings
 from snapcoder.study.corpus import CorpusSettings, NgramSettings
 from snapcoder.study.crosscoder import CrosscoderSettings
@@ -43,5 +44,6 @@ class Study:
     behaviour: BehaviourSettings = setting(BehaviourSettings, "Scoring the snapshots' own predictions.")
     phases: PhaseSettings = setting(PhaseSettings, "Cutting training into phases.")
     tasks: TaskSettings = setting(TaskSettings, "Abilities and what carries them.")
+    carriers: CarrierSettings = setting(CarrierSettings, "Which features carry an ability, and since when.")
     features: FeatureSettings = setting(FeatureSettings, "What is shown of each feature.")
     report: ReportSettings = setting(ReportSettings, "The report.")

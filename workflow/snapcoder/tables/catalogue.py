@@ -3,6 +3,7 @@
 from snapcoder.storage.tables import TableSchema
 from snapcoder.tables import (
     behaviour,
+    carriers,
     controls,
     corpus,
     crosscoder,
@@ -37,6 +38,7 @@ TABLES: dict[str, TableSchema] = {
         phases,
         behaviour,
         tasks,
+        carriers,
         features,
         report,
     )

@@ -87,6 +87,17 @@ TASK_PERFORMANCE = TableSchema(
             "–",
             "the whole interval of the accuracy lies above chance and of the logit difference above 0",
         ),
+        Column(
+            "aoa_step",
+            "float64",
+            "training steps",
+            "step at which the fitted sigmoid of accuracy crosses half-way; missing when the task is not acquired or not fitted",
+            nullable=True,
+            minimum=0,
+        ),
+        Column("aoa_se", "float64", "decades", "standard error of log10 of that step", nullable=True, minimum=0),
+        Column("aoa_lo", "float64", "training steps", "2.5% bound", nullable=True, minimum=0),
+        Column("aoa_hi", "float64", "training steps", "97.5% bound", nullable=True, minimum=0),
         Column("status", "string", "–", "scored, or why not", categories=("scored", "dropped")),
     ),
 )

@@ -28,7 +28,7 @@ def task_performance(scored: pd.DataFrame, tasks: pd.DataFrame, *, bootstrap: in
                 raise ValueError(f"task {task} was not scored at step {step}; delete the behaviour folder and rerun")
             group = groups[task, step].sort_values("example")
             rows.append({"task": task, "step": step, **_scored(group, bootstrap=bootstrap, seed=seed)})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).assign(**dict.fromkeys(("aoa_step", "aoa_se", "aoa_lo", "aoa_hi"), np.nan))
 
 
 def _scored(group: pd.DataFrame, *, bootstrap: int, seed: int) -> dict[str, object]:
