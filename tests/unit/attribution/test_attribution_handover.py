@@ -71,8 +71,8 @@ def test_without_standard_errors_nothing_is_shown():
 def test_a_single_leader_is_compared_with_nobody():
     found = handovers(np.array([[1.0, 0.1], [2.0, 0.1]]), np.full((2, 2), 0.1))
     assert found.tests == 0
-    assert np.isnan(found.p_runner_up).all()
     assert found.holder.tolist() == [0, 0]
+    assert found.clearly_ahead.tolist() == [True, True], "of the runner-up, by 6 standard errors"
 
 
 def test_p_values_are_corrected_for_all_pairs_and_snapshots():

@@ -20,11 +20,11 @@ from snapcoder.evolution.multiplicity import holm
 class Handovers:
     """What became of the lead, snapshot by snapshot.
 
-    leader [snapshot]: index of the feature with the largest |attr|; p_runner_up [snapshot]: of the comparison with the best
-    other leader, corrected; holder [snapshot]: the feature that holds the lead by the rule; ahead [snapshot, i, j]: 1
-    where candidate i is clearly ahead of candidate j, −1 where it is behind, 0 where they cannot be told apart;
-    candidates: the features compared; events: (snapshot where the former leader was last clearly ahead, snapshot of the
-    hand-over, from, to); tests: comparisons made.
+    leader [snapshot]: index of the feature with the largest |attr|; p_runner_up [snapshot]: of its lead over the second
+    largest, corrected over snapshots; holder [snapshot]: the feature that holds the lead by the rule; candidates: the
+    features that lead anywhere; ahead [snapshot, i, j]: 1 where candidate i is clearly ahead of candidate j, −1 where it
+    is behind, 0 where they cannot be told apart; events: (snapshot where the former holder was last clearly ahead,
+    snapshot of the hand-over, from, to); tests: comparisons made between candidates.
     """
 
     leader: np.ndarray
@@ -34,6 +34,7 @@ class Handovers:
     ahead: np.ndarray
     events: tuple[tuple[int, int, int, int], ...]
     tests: int
+    level: float
 
     @property
     def n_leaders(self) -> int:
@@ -42,9 +43,10 @@ class Handovers:
 
     @property
     def clearly_ahead(self) -> np.ndarray:
-        """Whether the holder of the lead is clearly ahead of another leader [snapshot]; without any, nothing is shown."""
+        """Whether the holder is clearly ahead of the runner-up or another leader [snapshot]; without any, nothing is shown."""
         place = np.searchsorted(self.candidates, self.holder)
-        return np.array([(self.ahead[s, i] == 1).any() for s, i in enumerate(place)])
+        of_leaders = np.array([(self.ahead[s, i] == 1).any() for s, i in enumerate(place)])
+        return of_leaders | ((self.leader == self.holder) & (np.nan_to_num(self.p_runner_up, nan=1.0) < self.level))
 
 
 def handovers(attr: np.ndarray, se: np.ndarray, *, level: float = 0.05) -> Handovers:
@@ -63,20 +65,26 @@ def handovers(attr: np.ndarray, se: np.ndarray, *, level: float = 0.05) -> Hando
     return Handovers(
         leader=leader,
         holder=candidates[holder],
-        p_runner_up=_p_runner_up(np.searchsorted(candidates, leader), size[:, candidates], p),
+        p_runner_up=_p_runner_up(size, se),
         candidates=candidates,
         ahead=ahead,
         events=tuple((a, b, int(candidates[i]), int(candidates[j])) for a, b, i, j in events),
         tests=int((~np.isnan(p)).sum()) // 2,
+        level=level,
     )
+
+
+def _p_equal(difference: np.ndarray, se_a: np.ndarray, se_b: np.ndarray) -> np.ndarray:
+    """Return two-sided p of z = difference / √(se_a² + se_b²); NaN where a standard error is missing."""
+    error = np.sqrt(se_a**2 + se_b**2)
+    z = np.divide(np.abs(difference), error, out=np.where(difference != 0, np.inf, 0.0), where=error > 0)
+    return np.asarray(2 * stats.norm.sf(np.where(np.isnan(error), np.nan, z)))
 
 
 def _comparisons(size: np.ndarray, se: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return corrected p [snapshot, i, j] (NaN on the diagonal) and the sign of size_i − size_j."""
     difference = size[:, :, None] - size[:, None, :]
-    error = np.sqrt(se[:, :, None] ** 2 + se[:, None, :] ** 2)
-    z = np.divide(np.abs(difference), error, out=np.where(difference != 0, np.inf, 0.0), where=error > 0)
-    p = 2 * stats.norm.sf(np.where(np.isnan(error), np.nan, z))
+    p = _p_equal(difference, se[:, :, None], se[:, None, :])
     first, second = np.triu_indices(size.shape[1], k=1)
     corrected = np.full(p.shape, np.nan)
     corrected[:, first, second] = holm(p[:, first, second].ravel()).reshape(len(size), -1)
@@ -84,13 +92,13 @@ def _comparisons(size: np.ndarray, se: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return corrected, np.sign(difference)
 
 
-def _p_runner_up(leader: np.ndarray, size: np.ndarray, p: np.ndarray) -> np.ndarray:
+def _p_runner_up(size: np.ndarray, se: np.ndarray) -> np.ndarray:
+    """Return corrected p of the largest against the second largest, [snapshot]."""
     if size.shape[1] < 2:
         return np.full(len(size), np.nan)
-    others = size.copy()
-    row = np.arange(len(size))
-    others[row, leader] = -np.inf
-    return np.asarray(p[row, leader, others.argmax(axis=1)])
+    row, order = np.arange(len(size)), np.argsort(-size, axis=1, kind="stable")
+    first, second = order[:, 0], order[:, 1]
+    return holm(_p_equal(size[row, first] - size[row, second], se[row, first], se[row, second]))
 
 
 def _follow(

@@ -20,12 +20,21 @@ _TIE = 1e-12  # sums in another order are still ties
 
 @dataclass(frozen=True)
 class Acquisition:
-    """When a task was acquired, in log10 steps: `at` with its 95% interval; se is NaN when only an interval is known."""
+    """When a task was acquired, in log10 steps: `at` with its 95% interval; se is NaN when only an interval is known.
+
+    since: the first snapshot from which the task lasts; NaN when it is not acquired at the end.
+    """
 
     at: float
     low: float
     high: float
     se: float
+    since: float = np.nan
+
+    @property
+    def known(self) -> bool:
+        """Whether there is a date."""
+        return bool(np.isfinite(self.at))
 
     def draws(self, uniform: np.ndarray, normal: np.ndarray) -> np.ndarray:
         """Return draws of the time: normal around the sigmoid's midpoint, or anywhere in the interval."""
@@ -44,9 +53,9 @@ def acquisition_time(
     """
     if np.isfinite(aoa) and np.isfinite(se):
         ends = (low if np.isfinite(low) else aoa - _NORMAL * se, high if np.isfinite(high) else aoa + _NORMAL * se)
-        return Acquisition(aoa, *ends, se)
+        return Acquisition(aoa, *ends, se, first_with)
     start = last_without if np.isfinite(last_without) else first_with
-    return Acquisition((start + first_with) / 2, start, first_with, np.nan)
+    return Acquisition((start + first_with) / 2, start, first_with, np.nan, first_with)
 
 
 @dataclass(frozen=True)
@@ -167,7 +176,7 @@ def against_alike(
     """
     own, others = onset[carriers], onset[drawn]
     observed, null = float(weighted_mean(own, weight)), weighted_mean(others, weight)
-    if np.isnan(observed) or np.isnan(when.at) or np.isnan(null).any():
+    if np.isnan(observed) or not when.known or np.isnan(null).any():
         return AgainstAlike(np.nan, np.nan, np.nan, np.nan, np.nan)
     near = float(weighted_mean(np.abs(own - when.at), weight))
     far = weighted_mean(np.abs(others - when.at), weight)

@@ -15,6 +15,7 @@ from snapcoder.attribution.lead_lag import (
     mean_lag,
     onset_places,
 )
+from snapcoder.evolution.log_steps import log_steps
 from snapcoder.evolution.multiplicity import holm
 from snapcoder.study.carriers import CarrierSettings
 
@@ -32,7 +33,8 @@ def timing_rows(
 ) -> pd.DataFrame:
     """Return TASK_FEATURE_TIMING rows of one task: by what weighs the carriers, and by what dates their onsets."""
     share = whole.shares()[:, np.searchsorted(whole.features, carried.features)]
-    weights = dict(zip(WEIGHTINGS, (share.mean(axis=0), share[0], share[-1]), strict=True))
+    first = min(int(np.searchsorted(log_steps(carried.steps), when.since)), len(share) - 1) if when.known else 0
+    weights = dict(zip(WEIGHTINGS, (share.mean(axis=0), share[first], share[-1]), strict=True))
     at = history.places(carried.steps)
     pool = history.alive[at].any(axis=0)
     pool[carried.features] = True
@@ -55,12 +57,12 @@ def timing_rows(
                     "task": carried.task,
                     "weighting": name,
                     "onset_by": onset_by,
-                    "step_first": carried.steps[0],
+                    "step_first": carried.steps[first],
                     "step_last": carried.steps[-1],
                     "acquisition": when.at,
                     "acquisition_lo": when.low,
                     "acquisition_hi": when.high,
-                    "acquired_by": "sigmoid" if np.isfinite(when.se) else "snapshots" if np.isfinite(when.at) else "none",
+                    "acquired_by": "sigmoid" if np.isfinite(when.se) else "snapshots" if when.known else "none",
                     "n_carriers": len(weight),
                     "carried": weight.sum(),
                     **_shares(*own, weight, when),
@@ -86,7 +88,7 @@ def _shares(lo: np.ndarray, hi: np.ndarray, weight: np.ndarray, when: Acquisitio
         "share_after": ~initial & (category == "lags"),
         "share_undated": category == "undated",
     }
-    if np.isnan(when.at) or not weight.sum():
+    if not when.known or not weight.sum():
         return dict.fromkeys(parts, np.nan)
     return {name: float(weight[chosen].sum() / weight.sum()) for name, chosen in parts.items()}
 

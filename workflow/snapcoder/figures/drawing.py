@@ -8,6 +8,7 @@ from matplotlib.figure import Figure as Canvas
 from snapcoder.figures import (
     behaviour,
     boundaries,
+    carriers,
     complexity,
     controls,
     dimensionality,
@@ -47,6 +48,8 @@ DRAW: Mapping[str, Callable[[Mapping[str, pd.DataFrame]], Canvas]] = {
     "task_performance": tasks.draw_task_performance,
     "attribution": tasks.draw_attribution,
     "ablation": tasks.draw_ablation,
+    "task_carriers": carriers.draw_task_carriers,
+    "task_relie": carriers.draw_task_relie,
     "reconstruction": reconstruction.draw_reconstruction,
     "crosscoder_training": reconstruction.draw_crosscoder_training,
     "pareto": pareto.draw_pareto,
