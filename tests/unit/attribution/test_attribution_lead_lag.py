@@ -79,10 +79,13 @@ def test_a_feature_leads_or_lags_only_when_both_intervals_agree():
     assert np.isneginf(lags.low[5])
 
 
+def test_a_feature_present_at_a_snapshot_without_the_task_leads():
+    lags = feature_lags(np.array([1.0]), np.array([2.0]), Acquisition(2.15, 2.0, 2.3, np.nan))
+    assert lags.category.tolist() == ["leads"]
+
+
 def test_a_task_without_acquisition_dates_nothing():
-    when = acquisition_time(
-        aoa=np.nan, se=np.nan, low=np.nan, high=np.nan, last_without=np.nan, first_with=np.nan
-    )
+    when = acquisition_time(aoa=np.nan, se=np.nan, low=np.nan, high=np.nan, last_without=np.nan, first_with=np.nan)
     assert set(feature_lags(np.array([1.0]), np.array([2.0]), when).category) == {"undated"}
 
 

@@ -22,7 +22,12 @@ OUTPUTS = {
 
 def attribution_rows(step):
     late = step >= 512
-    strength = {EARLY: 0.3 if late else 1.0, LATE: 1.0 if late else 0.1, FIRST: 0.2, **{f: 0.01 for f in range(20, 30)}}
+    strength = {
+        EARLY: 0.3 if late else 1.0,
+        LATE: 1.0 if late else 0.1,
+        FIRST: 0.2,
+        **dict.fromkeys(range(20, 30), 0.01),
+    }
     ranked = sorted(strength, key=lambda feature: -strength[feature])
     rows = [
         {"task": "planted", "step": step, "feature": feature, "attr": strength[feature], "attr_se": 0.02,
@@ -159,7 +164,9 @@ def test_running_again_gives_the_same_bytes(files, tmp_path):
     run(files, tmp_path / "one")
     run(files, tmp_path / "two")
     for table in OUTPUTS.values():
-        assert (tmp_path / "one" / f"{table}.parquet").read_bytes() == (tmp_path / "two" / f"{table}.parquet").read_bytes()
+        assert (tmp_path / "one" / f"{table}.parquet").read_bytes() == (
+            tmp_path / "two" / f"{table}.parquet"
+        ).read_bytes()
 
 
 def test_without_an_acquired_task_all_tables_are_empty(files, tmp_path):

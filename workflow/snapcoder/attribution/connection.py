@@ -15,6 +15,7 @@ from snapcoder.evolution.snapshot_decoders import SnapshotDecoders
 from snapcoder.study.carriers import CarrierSettings
 from snapcoder.tasks.selection import task_rng
 
+
 @dataclass(frozen=True)
 class Connection:
     """The tables relie, relie_check, attribution_report, task_feature_timing and handover."""

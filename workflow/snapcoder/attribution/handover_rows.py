@@ -52,9 +52,7 @@ def _event(
     }
 
 
-def _cosine(
-    decoders: SnapshotDecoders, history: FeatureHistory, one: tuple[int, int], other: tuple[int, int]
-) -> float:
+def _cosine(decoders: SnapshotDecoders, history: FeatureHistory, one: tuple[int, int], other: tuple[int, int]) -> float:
     """Return the cosine of two decoders given as (snapshot, feature); NaN when one of them is silent there."""
     if not (history.alive[one] and history.alive[other]):
         return float("nan")

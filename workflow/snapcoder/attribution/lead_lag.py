@@ -81,10 +81,13 @@ def onset_places(lo: pd.Series, hi: pd.Series) -> tuple[np.ndarray, np.ndarray]:
 
 
 def feature_lags(lo: np.ndarray, hi: np.ndarray, when: Acquisition) -> Lags:
-    """Return lags of onsets (lo, hi] [feature]; leads or lags only where no place in both intervals says otherwise."""
+    """Return lags of onsets (lo, hi] [feature]; leads or lags only where no place in both intervals says otherwise.
+
+    A feature present at a snapshot that cannot do the task yet leads: the acquisition lies after that snapshot.
+    """
     lag = _middle(lo, hi) - when.at
     low, high = lo - when.high, hi - when.low
-    category = np.select([np.isnan(lag), high < 0, low >= 0], ["undated", "leads", "lags"], "together")
+    category = np.select([np.isnan(lag), high <= 0, low >= 0], ["undated", "leads", "lags"], "together")
     return Lags(lag, np.where(np.isnan(lag), np.nan, low), np.where(np.isnan(lag), np.nan, high), category)
 
 
@@ -112,7 +115,13 @@ class MeanLag:
 
 
 def mean_lag(
-    lo: np.ndarray, hi: np.ndarray, weight: np.ndarray, when: Acquisition, *, bootstrap: int, generator: np.random.Generator
+    lo: np.ndarray,
+    hi: np.ndarray,
+    weight: np.ndarray,
+    when: Acquisition,
+    *,
+    bootstrap: int,
+    generator: np.random.Generator,
 ) -> MeanLag:
     """Return the weighted mean lag of emerged features [feature] and its interval.
 

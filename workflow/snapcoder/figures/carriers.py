@@ -10,18 +10,12 @@ from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 
 from snapcoder.figures.axes import place, snapshot_axis, step_axis
-from snapcoder.figures.style import BLUE, GREEN, GREY, SMALL, VERMILION, new_figure, not_found, sequential
-from snapcoder.figures.summary import ZERO
-from snapcoder.figures.tasks import carried_tasks
+from snapcoder.figures.strongest import TIMING_LABELS, top_carriers
+from snapcoder.figures.style import BLACK, BLUE, GREEN, GREY, SMALL, VERMILION, new_figure, not_found, sequential
+from snapcoder.figures.summary import ZERO, control_ranking, main_curves
+from snapcoder.figures.tasks import CONTROL_LABELS, carried_tasks, plot_ablation, plot_performance, shown_steps
 
-_CARRIERS = 12  # rows of a panel
 TIMING_COLOURS = {"leads": BLUE, "together": GREEN, "lags": VERMILION, "undated": GREY}
-TIMING_LABELS = {
-    "leads": "before the ability",
-    "together": "not told apart",
-    "lags": "after it",
-    "undated": "no lasting onset",
-}
 
 
 def _nothing(axes: np.ndarray, table: pd.DataFrame) -> None:
@@ -29,14 +23,6 @@ def _nothing(axes: np.ndarray, table: pd.DataFrame) -> None:
     not_found(axes[0, 0], why)
     for ax in list(axes.flat)[1:]:
         ax.set_axis_off()
-
-
-def top_carriers(report: pd.DataFrame, *, most: int = _CARRIERS) -> pd.DataFrame:
-    """Return the carriers of one task with the largest mean share of its attribution, in order of their onset."""
-    chosen = report.sort_values(["share_mean", "feature"], ascending=[False, True]).head(most)
-    when = chosen["onset_hi"].astype("float64").fillna(np.inf)
-    first = chosen["onset_lo"].astype("float64").fillna(-1.0)
-    return chosen.assign(_when=when, _first=first).sort_values(["_when", "_first", "feature"], ignore_index=True)
 
 
 def plot_carriers(report: pd.DataFrame, timing: pd.DataFrame, steps: np.ndarray, ax: Axes) -> Axes:
@@ -58,9 +44,7 @@ def plot_carriers(report: pd.DataFrame, timing: pd.DataFrame, steps: np.ndarray,
             ax.plot([start[i], end[i]], [at, at], color=colour, linewidth=4, solid_capstyle="butt")
             ax.plot([end[i]], [at], "|", color=colour, markersize=9, markeredgewidth=1.6)
     ax.plot(10 ** rows["relie_centroid"], y, "D", mfc="white", mec="#222222", markersize=4.5, linestyle="")
-    names = [
-        f"{feature} · {share:.1%}" for feature, share in zip(rows["feature"], rows["share_mean"], strict=True)
-    ]
+    names = [f"{feature} · {share:.1%}" for feature, share in zip(rows["feature"], rows["share_mean"], strict=True)]
     ax.set_yticks(y, names, fontsize=SMALL)
     ax.set_ylim(-0.7, len(rows) - 0.3)
     ax.grid(visible=False, axis="y")
@@ -92,9 +76,40 @@ def draw_task_carriers(tables: Mapping[str, pd.DataFrame]) -> Figure:
 def _legend() -> list[Line2D]:
     lines = [Line2D([], [], color=TIMING_COLOURS[name], linewidth=4, label=TIMING_LABELS[name]) for name in
              ("leads", "together", "lags")]  # fmt: skip
-    centroid = Line2D([], [], marker="D", mfc="white", mec="#222222", linestyle="", markersize=4.5, label="RelIE centroid")
+    centroid = Line2D(
+        [], [], marker="D", mfc="white", mec="#222222", linestyle="", markersize=4.5, label="RelIE centroid"
+    )
     band = Line2D([], [], color=GREY, alpha=0.35, linewidth=8, label="acquisition of the task")
     return [*lines, centroid, band]
+
+
+def draw_task(tables: Mapping[str, pd.DataFrame], task: str) -> Figure:
+    """Draw one task for its page: accuracy with the acquisition, and what its top features do when ablated."""
+    performance, timing, curves = (
+        tables[name] for name in ("task_performance", "task_feature_timing", "ablation_curves")
+    )
+    chosen = main_curves(curves[curves["task"] == task]) if not curves.empty else curves
+    figure, axes = new_figure(1, 3, height=2.9, width_ratios=(1.1, 1, 1))
+    left, *others = axes[0]
+    plot_performance(performance[performance["task"] == task], left).set_title("accuracy")
+    left.set_xlabel("pre-training step (log scale)")
+    when = timing[timing["task"] == task].iloc[0]
+    if np.isfinite(when["acquisition"]):
+        left.axvspan(10 ** when["acquisition_lo"], 10 ** when["acquisition_hi"], color=GREY, alpha=0.25, linewidth=0)
+    if chosen.empty:
+        for ax in others:
+            not_found(ax, "no ablation of this task")
+        return figure
+    for ax, mode, title in zip(
+        others, ("disrupt", "restore"), ("without the top k", "nothing but the top k"), strict=True
+    ):
+        plot_ablation(chosen, ax, mode=mode, steps=shown_steps(chosen)).set_title(title)
+        ax.tick_params(axis="x", labelrotation=90)
+        ax.set_xlabel("k: number of features")
+    others[1].set_ylabel("")
+    others[1].plot([], [], color=BLACK, linestyle=":", label=CONTROL_LABELS[control_ranking(chosen)])
+    others[1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
 
 
 def plot_relie(rows: pd.DataFrame, features: list[int], ax: Axes, *, column: str, limit: float) -> AxesImage:
@@ -138,4 +153,6 @@ def _mark_leaders(rows: pd.DataFrame, features: list[int], ax: Axes) -> None:
     """Mark the leader of each snapshot: filled where it is clearly ahead, open where it is not."""
     for i, (leader, clear) in enumerate(zip(rows["leader"], rows["told_apart"], strict=True)):
         if leader in features:
-            ax.plot([i], [features.index(leader)], "o", mfc=VERMILION if clear else "white", mec=VERMILION, markersize=5)
+            ax.plot(
+                [i], [features.index(leader)], "o", mfc=VERMILION if clear else "white", mec=VERMILION, markersize=5
+            )

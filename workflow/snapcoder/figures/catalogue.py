@@ -252,8 +252,8 @@ CATALOGUE: tuple[Figure, ...] = (
         "Left (disrupt): the top-k features take the value that they have on the patch prefix. Right (restore): all "
         "features but the top k do. The mean logit difference on examples that did not rank the features. Solid: "
         "features ranked by absolute attribution at that snapshot, band: bootstrap 95% interval at the last snapshot "
-        "shown; dotted: k features at random (mean of draws). All: the whole dictionary; the reconstruction error "
-        "keeps its clean value throughout.",
+        "shown; dotted: k other features of like norm and firing rate, or at random (mean of draws). All: the whole "
+        "dictionary; the reconstruction error keeps its clean value throughout.",
         ("ablation_curves", "task_performance"),
     ),
     Figure(

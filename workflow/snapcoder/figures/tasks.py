@@ -9,10 +9,11 @@ from matplotlib.figure import Figure
 
 from snapcoder.figures.axes import place, snapshot_axis, step_axis, step_text
 from snapcoder.figures.style import BLACK, BLUE, GREY, LIGHT, SMALL, diverging, new_figure, not_found, step_colours
-from snapcoder.figures.summary import acquired_tasks
+from snapcoder.figures.summary import acquired_tasks, control_ranking, main_curves
 
 _TASKS = 4  # tasks that get a row in the attribution and ablation figures
 _FEATURES = 15  # rows of a heat-map
+CONTROL_LABELS = {"random": "k at random", "matched": "k alike (norm, rate)"}
 
 
 def plot_performance(rows: pd.DataFrame, ax: Axes, *, colour: str = BLUE) -> Axes:
@@ -117,8 +118,14 @@ def draw_attribution(tables: Mapping[str, pd.DataFrame]) -> Figure:
     return figure
 
 
+def shown_steps(curves: pd.DataFrame) -> list[int]:
+    """Return up to four snapshots of a task's curves: the first, the last, and some between."""
+    every = sorted(int(step) for step in curves["step"].unique())
+    return sorted({every[round(place)] for place in np.linspace(0, len(every) - 1, min(4, len(every)))})
+
+
 def plot_ablation(rows: pd.DataFrame, ax: Axes, *, mode: str, steps: list[int]) -> Axes:
-    """Draw the metric against the number of features, by attribution (solid) and at random (dotted), per snapshot."""
+    """Draw the metric against the number of features, by attribution (solid) and of the control (dotted), per snapshot."""
     chosen = rows[rows["mode"] == mode]
     colours = step_colours(steps)
     everything = int(chosen["k"].max())
@@ -134,7 +141,7 @@ def plot_ablation(rows: pd.DataFrame, ax: Axes, *, mode: str, steps: list[int]) 
                 alpha=0.15, linewidth=0,
             )  # fmt: skip
         ax.plot(x, ranked["metric"], color=colours[step], marker=".", label=f"step {step_text(step)}")
-        chance = here[here["ranking"] == "random"].groupby("k", sort=True)["metric"].mean()
+        chance = here[here["ranking"] == control_ranking(rows)].groupby("k", sort=True)["metric"].mean()
         ax.plot([position[k] for k in chance.index], chance, color=colours[step], linestyle=":", linewidth=1.5)
     texts = ["all" if k == everything else f"{k}" for k in grid]
     ax.set_xticks(range(len(grid)), texts)
@@ -145,7 +152,7 @@ def plot_ablation(rows: pd.DataFrame, ax: Axes, *, mode: str, steps: list[int]) 
 
 def draw_ablation(tables: Mapping[str, pd.DataFrame]) -> Figure:
     """Draw what happens to each task when its top-k features are taken away, or all but them."""
-    curves, performance = tables["ablation_curves"], tables["task_performance"]
+    curves, performance = main_curves(tables["ablation_curves"]), tables["task_performance"]
     names = carried_tasks(curves, performance)
     rows = max(1, len(names))
     figure, axes = new_figure(rows, 2, height=0.7 + 2.7 * rows, sharex=bool(names))
@@ -155,11 +162,10 @@ def draw_ablation(tables: Mapping[str, pd.DataFrame]) -> Figure:
         return figure
     for (left, right), task in zip(axes, names, strict=True):
         chosen = curves[curves["task"] == task]
-        every = sorted(int(step) for step in chosen["step"].unique())
-        steps = sorted({every[round(place)] for place in np.linspace(0, len(every) - 1, min(4, len(every)))})
+        steps = shown_steps(chosen)
         plot_ablation(chosen, left, mode="disrupt", steps=steps).set_title(f"{task}: without the top k")
         plot_ablation(chosen, right, mode="restore", steps=steps).set_title("with nothing but the top k")
-        right.plot([], [], color=BLACK, linestyle=":", label="k at random")
+        right.plot([], [], color=BLACK, linestyle=":", label=CONTROL_LABELS[control_ranking(chosen)])
         right.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
         right.set_ylabel("")
     for ax in axes[-1]:

@@ -58,7 +58,7 @@ def _onset(prefix: str, name: str, by: str) -> tuple[Column, ...]:
         Column(f"lag_{name}", "float64", _DECADES, "middle of the onset interval (its end when from the start) − acquisition; negative: the feature comes first", nullable=True),
         Column(f"lag_{name}_lo", "float64", _DECADES, "smallest lag that onset and acquisition interval allow; missing when unbounded", nullable=True),
         Column(f"lag_{name}_hi", "float64", _DECADES, "largest lag that they allow", nullable=True),
-        Column(f"timing_{name}", "string", "–", "leads, lags: all lags that the intervals allow are below, or not below, 0; together: they cannot be told apart; undated: no onset or no acquisition", categories=TIMINGS),
+        Column(f"timing_{name}", "string", "–", "leads, lags: no lag that the intervals allow is above, or below, 0; together: they cannot be told apart; undated: no onset or no acquisition", categories=TIMINGS),
     )  # fmt: skip
 
 
