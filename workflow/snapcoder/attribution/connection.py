@@ -81,7 +81,7 @@ def acquisition(performance: pd.DataFrame) -> Acquisition:
         return float(rows[name].iloc[0]) if name in rows and len(rows) else np.nan
 
     def place(name: str) -> float:
-        return float(log_steps([known(name)])[0]) if np.isfinite(known(name)) else np.nan
+        return float(log_steps(np.array([known(name)]))[0]) if np.isfinite(known(name)) else np.nan
 
     return acquisition_time(
         aoa=place("aoa_step"),

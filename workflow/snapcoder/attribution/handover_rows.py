@@ -14,7 +14,7 @@ def handover_rows(carried: TaskAttribution, history: FeatureHistory, decoders: S
     row = np.arange(len(carried.steps))
     events = {at: (before, old, new) for before, at, old, new in found.events}
     places = history.places(carried.steps)
-    passed = [_event(events[s], s, carried, history, decoders, places) if s in events else {} for s in row]
+    passed = [_event(events[s], s, carried, history, decoders, places) if s in events else {} for s in row.tolist()]
     columns = ("from_feature", "from_step", "cosine", "cosine_across")
     return pd.DataFrame(
         {

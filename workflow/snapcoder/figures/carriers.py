@@ -151,7 +151,8 @@ def draw_task_relie(tables: Mapping[str, pd.DataFrame]) -> Figure:
 
 def _mark_leaders(rows: pd.DataFrame, features: list[int], ax: Axes) -> None:
     """Mark the leader of each snapshot: filled where it is clearly ahead, open where it is not."""
-    for i, (leader, clear) in enumerate(zip(rows["leader"], rows["told_apart"], strict=True)):
+    certain = rows["told_apart"] & (rows["leader"] == rows["holder"])
+    for i, (leader, clear) in enumerate(zip(rows["leader"], certain, strict=True)):
         if leader in features:
             ax.plot(
                 [i], [features.index(leader)], "o", mfc=VERMILION if clear else "white", mec=VERMILION, markersize=5

@@ -144,8 +144,9 @@ def _since(row: pd.Series, timing: pd.DataFrame, task: str) -> Finding:
 
 def _robustness(timing: pd.DataFrame, task: str) -> str:
     """Return the lags by the norm, and by the weights at the acquisition."""
-    rows = timing[timing["task"] == task].set_index(["weighting", "onset_by"])
-    by_norm, first = rows.loc[("last", "norm")], rows.loc[("first", "combined")]
+    rows = timing[timing["task"] == task]
+    by_norm = rows[(rows["weighting"] == "last") & (rows["onset_by"] == "norm")].iloc[0]
+    first = rows[(rows["weighting"] == "first") & (rows["onset_by"] == "combined")].iloc[0]
     return (
         f"By the norm alone: {number(by_norm['lag'])} {between(by_norm['lag_ci_lo'], by_norm['lag_ci_hi'])}; weighted as at "
         f"{step(first['step_first'])}: {number(first['lag'])} {between(first['lag_ci_lo'], first['lag_ci_hi'])}."

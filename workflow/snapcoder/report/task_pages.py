@@ -109,15 +109,17 @@ def heat_rows(tables: Mapping[str, pd.DataFrame], task: str) -> dict[str, Any]:
     chosen = top_carriers(report[report["task"] == task]).sort_values(["relie_centroid", "feature"])
     rows = relie[(relie["task"] == task) & relie["feature"].isin(chosen["feature"])]
     attr, share = (rows.pivot(index="feature", columns="step", values=name) for name in ("attr", "relie"))
-    leads = led[led["task"] == task].set_index("step")
+    led = led[led["task"] == task]
+    clear = led["told_apart"] & (led["leader"] == led["holder"])
+    leads = dict(zip(led["step"], zip(led["leader"], clear, strict=True), strict=True))
     largest = float(np.nanmax(share.to_numpy(dtype=float)))
     lines = []
     for feature in chosen["feature"]:
         cells = []
         for at in attr.columns:
             level = _level(float(share.loc[feature, at]), largest)
-            leader = int(leads.loc[at, "leader"]) == feature
-            mark = "" if not leader else "leads clearly" if bool(leads.loc[at, "told_apart"]) else "leads, not clearly"
+            leader, is_clear = leads[at]
+            mark = "" if leader != feature else "leads clearly" if is_clear else "leads, not clearly"
             cells.append({"text": signed(float(attr.loc[feature, at])), "level": level, "mark": mark})
         lines.append({"feature": int(feature), "cells": cells})
     return {"steps": [f"{int(at):,}" for at in attr.columns], "rows": lines}
