@@ -7,8 +7,7 @@ import study_files
 from synthetic_study import HOSTILE, STEPS
 from test_report_site import parsed
 
-from snapcoder.report.findings import Tables, all_findings
-from snapcoder.report.findings_ablation import ablation_findings
+from snapcoder.report.findings import Tables
 from snapcoder.report.findings_carriers import carrier_findings
 from snapcoder.report.marked_prompts import marked_prompts, shade, visible
 from snapcoder.report.task_pages import carrier_rows, heat_rows, task_rows, task_slugs
@@ -147,37 +146,3 @@ def test_a_task_without_a_date_has_carriers_but_no_lead(study_tables):
     timing = study_tables["task_feature_timing"].assign(acquisition=np.nan)
     found = judged({**study_tables, "task_feature_timing": timing})
     assert found[f"carriers_{TASK}"].verdict == found["carriers"].verdict == "undecidable"
-
-
-def summary(**changed):
-    row = {"task": TASK, "step": 2000, "mode": "disrupt", "ranking": "attr_here", "ablation": "resample", "unit": "feature",
-           "n_units": 60, "k50": 12.0, "k50_ci_lo": 8.0, "k50_ci_hi": 20.0, "p_matched_holm": 0.01}  # fmt: skip
-    return pd.DataFrame([{**row, **changed}, {**row, "ranking": "norm", "k50": 50.0}, {**row, "unit": "neuron", "k50": 1.0}])
-
-
-@pytest.mark.parametrize(
-    ("changed", "verdict"),
-    [
-        ({}, "found"),
-        ({"p_matched_holm": 0.3}, "undecidable"),  # features alike do as much
-        ({"k50_ci_hi": 200.0}, "undecidable"),
-        ({"k50": 300.0, "k50_ci_lo": 150.0, "k50_ci_hi": 500.0}, "not_found"),
-        ({"k50": np.nan, "k50_ci_lo": np.nan, "k50_ci_hi": np.nan}, "undecidable"),
-    ],
-)
-def test_few_features_needs_the_interval_of_k50_and_features_alike(study_tables, changed, verdict):
-    tables = Tables({**study_tables, "ablation_summary": summary(**changed)})
-    found = {finding.key: finding for finding in ablation_findings(tables)}
-    assert found[f"disrupt_{TASK}"].verdict == verdict
-    assert found[f"restore_{TASK}"].tables == ("ablation_curves",) or found[f"restore_{TASK}"].statistics
-
-
-def test_matched_features_are_the_control_where_there_are_such(study_tables):
-    curves = study_tables["ablation_curves"]
-    alike = curves[curves["ranking"] == "attr_here"].assign(ranking="matched")
-    told = {
-        finding.key: finding
-        for finding in all_findings({**study_tables, "ablation_curves": pd.concat([curves, alike])})
-    }
-    assert told[f"disrupt_{TASK}"].verdict == "undecidable", "they do just as much"
-    assert "of like norm and firing rate" in told[f"disrupt_{TASK}"].sentence

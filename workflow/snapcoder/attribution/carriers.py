@@ -5,15 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-PRIMARY = {"method": "ig", "baseline": "corrupted"}
-"""The ranking that every later step goes by."""
-
-
-def primary(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the ATTRIBUTION rows of the primary method and baseline."""
-    keep = np.logical_and.reduce([rows[name] == value for name, value in PRIMARY.items()])
-    return rows[keep]
-
 
 @dataclass(frozen=True)
 class TaskAttribution:

@@ -6,13 +6,14 @@ import numpy as np
 import pandas as pd
 
 from snapcoder.attribution.carrier_rows import check_rows, relie_rows, report_rows
-from snapcoder.attribution.carriers import FeatureHistory, TaskAttribution, primary
+from snapcoder.attribution.carriers import FeatureHistory, TaskAttribution
 from snapcoder.attribution.handover_rows import handover_rows
 from snapcoder.attribution.lead_lag import Acquisition, acquisition_time
 from snapcoder.attribution.timing_rows import add_corrections, timing_rows
 from snapcoder.evolution.log_steps import log_steps
 from snapcoder.evolution.snapshot_decoders import SnapshotDecoders
 from snapcoder.study.carriers import CarrierSettings
+from snapcoder.tables.attribution import primary_attribution
 from snapcoder.tasks.selection import task_rng
 
 
@@ -36,7 +37,7 @@ def connect(
     settings: CarrierSettings,
 ) -> Connection:
     """Connect ATTRIBUTION rows of all snapshots with TASK_PERFORMANCE rows and what is known of the features."""
-    rows = primary(attribution)
+    rows = primary_attribution(attribution)
     parts = [
         _one_task(TaskAttribution.of(str(task), of_task), performance, history, decoders, settings)
         for task, of_task in rows[rows["feature"] >= 0].groupby("task", sort=True)

@@ -9,11 +9,12 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 
+from snapcoder.figures.ablation import ablation_legend, plot_ablation, shown_steps
 from snapcoder.figures.axes import place, snapshot_axis, step_axis
 from snapcoder.figures.strongest import TIMING_LABELS, top_carriers
-from snapcoder.figures.style import BLACK, BLUE, GREEN, GREY, SMALL, VERMILION, new_figure, not_found, sequential
-from snapcoder.figures.summary import ZERO, control_ranking, main_curves
-from snapcoder.figures.tasks import CONTROL_LABELS, carried_tasks, plot_ablation, plot_performance, shown_steps
+from snapcoder.figures.style import BLUE, GREEN, GREY, SMALL, VERMILION, new_figure, not_found, sequential
+from snapcoder.figures.summary import ZERO
+from snapcoder.figures.tasks import carried_tasks, plot_performance
 
 TIMING_COLOURS = {"leads": BLUE, "together": GREEN, "lags": VERMILION, "undated": GREY}
 
@@ -88,7 +89,7 @@ def draw_task(tables: Mapping[str, pd.DataFrame], task: str) -> Figure:
     performance, timing, curves = (
         tables[name] for name in ("task_performance", "task_feature_timing", "ablation_curves")
     )
-    chosen = main_curves(curves[curves["task"] == task]) if not curves.empty else curves
+    chosen = curves[curves["task"] == task] if not curves.empty else curves
     figure, axes = new_figure(1, 3, height=2.9, width_ratios=(1.1, 1, 1))
     left, *others = axes[0]
     plot_performance(performance[performance["task"] == task], left).set_title("accuracy")
@@ -106,9 +107,7 @@ def draw_task(tables: Mapping[str, pd.DataFrame], task: str) -> Figure:
         plot_ablation(chosen, ax, mode=mode, steps=shown_steps(chosen)).set_title(title)
         ax.tick_params(axis="x", labelrotation=90)
         ax.set_xlabel("k: number of features")
-    others[1].set_ylabel("")
-    others[1].plot([], [], color=BLACK, linestyle=":", label=CONTROL_LABELS[control_ranking(chosen)])
-    others[1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    ablation_legend(others[1], shown_steps(chosen))
     return figure
 
 

@@ -195,19 +195,6 @@ def p_text(p: float) -> str:
     return "p undefined" if np.isnan(p) else f"p = {p:.3f}"
 
 
-def main_curves(curves: pd.DataFrame) -> pd.DataFrame:
-    """Return the ablation curves of features that take their patch value: those that figures and findings go by."""
-    for name, wanted in (("ablation", "resample"), ("unit", "feature")):
-        if name in curves:
-            curves = curves[curves[name] == wanted]
-    return curves
-
-
-def control_ranking(curves: pd.DataFrame) -> str:
-    """Return the ranking that stands beside that by attribution: features alike where there are such, else random ones."""
-    return "matched" if len(curves) and (curves["ranking"] == "matched").any() else "random"
-
-
 def acquired_tasks(performance: pd.DataFrame) -> dict[str, int | None]:
     """Return per scored task the snapshot from which it stays acquired to the end; None when it is not at the end."""
     found: dict[str, int | None] = {}

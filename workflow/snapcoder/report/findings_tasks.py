@@ -7,6 +7,7 @@ import pandas as pd
 from snapcoder.figures.summary import acquired_tasks, median_interval
 from snapcoder.report.finding import Finding, Statistic, Verdict, between, number, percent, plural, step, undecidable
 from snapcoder.report.findings_ablation import ablation_findings
+from snapcoder.tables.attribution import primary_attribution
 
 
 def task_findings(tables: Mapping[str, pd.DataFrame]) -> list[Finding]:
@@ -22,7 +23,7 @@ def task_findings(tables: Mapping[str, pd.DataFrame]) -> list[Finding]:
         found.append(
             undecidable("tasks", "tasks", "The model acquires an ability", "No task was scored.", "task_performance")
         )
-    quality = tables["attribution_quality"]
+    quality = primary_attribution(tables["attribution_quality"])
     done = quality[quality["status"] == "attributed"] if not quality.empty else quality
     found += ablation_findings(tables)
     return [*found, _quality(done)] if not done.empty else found

@@ -2,6 +2,8 @@
 
 from snapcoder.storage.tables import TableSchema
 from snapcoder.tables import (
+    ablation,
+    attribution,
     behaviour,
     carriers,
     controls,
@@ -39,6 +41,8 @@ TABLES: dict[str, TableSchema] = {
         behaviour,
         tasks,
         carriers,
+        ablation,
+        attribution,
         features,
         report,
     )
