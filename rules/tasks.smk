@@ -346,3 +346,43 @@ rule ablation_tables:
         " --out curves {output.curves} --out summary {output.summary}"
         " --record {output.record} --settings {params.settings:q} --code {params.code} --threads {threads}"
         " --log {log}"
+
+
+rule attribution_report:
+    input:
+        attribution=expand(
+            "<results>/attribution/block{{layer}}/step{step}.parquet", step=SHOWN
+        ),
+        performance="<models>/tables/task_performance.parquet",
+        trajectory="<results>/tables/block{layer}/feature_trajectory.parquet",
+        onsets="<results>/tables/block{layer}/feature_onsets.parquet",
+        dictionary="<results>/crosscoder/block{layer}/dictionary.safetensors",
+        extensions=extensions(".safetensors"),
+    output:
+        relie="<results>/tables/block{layer}/relie.parquet",
+        check="<results>/tables/block{layer}/relie_check.parquet",
+        report="<results>/tables/block{layer}/attribution_report.parquet",
+        timing="<results>/tables/block{layer}/task_feature_timing.parquet",
+        handover="<results>/tables/block{layer}/handover.parquet",
+        record="<records>/attribution_report.block{layer}.json",
+    log:
+        "<logs>/attribution_report.block{layer}.log",
+    benchmark:
+        "<benchmarks>/attribution_report.block{layer}.jsonl"
+    conda:
+        "../envs/snapcoder.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime="1h",
+    params:
+        settings=settings("attribution_report"),
+        code=code("attribution_report"),
+    shell:
+        "python -m snapcoder attribution_report --in attribution {input.attribution}"
+        " --in performance {input.performance} --in trajectory {input.trajectory} --in onsets {input.onsets}"
+        " --in dictionary {input.dictionary} --in extensions {input.extensions}"
+        " --out relie {output.relie} --out check {output.check} --out report {output.report}"
+        " --out timing {output.timing} --out handover {output.handover}"
+        " --record {output.record} --settings {params.settings:q} --code {params.code} --threads {threads}"
+        " --log {log}"

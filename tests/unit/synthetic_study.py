@@ -10,13 +10,17 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
+from snapcoder.attribution.carriers import FeatureHistory
+from snapcoder.attribution.connection import connect
 from snapcoder.evolution.curves import FeatureCurves
 from snapcoder.evolution.onset_distribution import OnsetEvidence, onset_distribution
 from snapcoder.evolution.order import order_tests
 from snapcoder.evolution.sensitivity import snapshot_sensitivity, threshold_sensitivity
 from snapcoder.evolution.shuffled_order import shuffled_order
+from snapcoder.evolution.snapshot_decoders import SnapshotDecoders
 from snapcoder.storage.tables import TableSchema
 from snapcoder.study.analysis import EvolutionSettings
+from snapcoder.study.carriers import CarrierSettings
 from snapcoder.study.order import OrderSettings
 from snapcoder.study.timing import TimingSettings
 from snapcoder.tables.catalogue import TABLES
@@ -66,6 +70,7 @@ def synthetic_tables(seed: int = 0) -> dict[str, pd.DataFrame]:
         **_meaning(rng, history["feature_timing"]),
         **_formation(np.random.default_rng([seed, 1]), history["feature_timing"]),
     }
+    made |= _carriers(made, np.random.default_rng([seed, 4]))
     made["order_tests"] = _order_tests(made, np.random.default_rng([seed, 2]))
     return {name: conform(frame, TABLES[name]) for name, frame in made.items()}
 
@@ -580,7 +585,7 @@ def _tasks(rng) -> dict[str, pd.DataFrame]:
     for i, step in enumerate(STEPS):
         for task, accuracy in (("agreement_his_their", 0.5 if i < 6 else 0.75 + 0.02 * i), ("induction", 0.51)):
             good = accuracy > 0.6
-            age = dict(zip(("aoa_step", "aoa_lo", "aoa_hi", "aoa_se"), (40.0, 25.0, 70.0, 0.1), strict=True))
+            age = dict(zip(("aoa_step", "aoa_lo", "aoa_hi", "aoa_se"), (400.0, 320.0, 500.0, 0.05), strict=True))
             performance.append(
                 {"task": task, "step": step, "n": 100, "accuracy": accuracy, "accuracy_ci_lo": accuracy - 0.08,
                  "accuracy_ci_hi": min(1, accuracy + 0.08), "logit_diff": 4 * (accuracy - 0.5),
@@ -630,6 +635,26 @@ def _tasks(rng) -> dict[str, pd.DataFrame]:
         "tasks": tasks, "task_performance": pd.DataFrame(performance), "attribution": pd.DataFrame(attribution),
         "attribution_quality": pd.DataFrame(quality), "attribution_positions": pd.DataFrame(positions),
         "ablation_curves": pd.DataFrame(curves), "ablation_summary": pd.DataFrame(summary),
+    }  # fmt: skip
+
+
+def _carriers(made: dict[str, pd.DataFrame], rng) -> dict[str, pd.DataFrame]:
+    """What the step attribution_report makes of the other tables, few draws; decoders are random."""
+    decoders = tuple(rng.normal(size=(N_FEATURES, 8)).astype(np.float32) for _ in STEPS)
+    n = len(STEPS)
+    found = connect(
+        made["attribution"],
+        made["task_performance"],
+        FeatureHistory.of(made["feature_trajectory"], made["feature_onsets"]),
+        SnapshotDecoders(
+            STEPS, tuple(step in ADDED for step in STEPS), decoders, np.zeros((n, N_FEATURES)), np.ones(n),
+            np.zeros((n, 8)), "per_snapshot", LAYER,
+        ),
+        settings=CarrierSettings(top=3, bootstrap=100, permutations=100),
+    )  # fmt: skip
+    return {
+        "relie": found.relie, "relie_check": found.check, "attribution_report": found.report,
+        "task_feature_timing": found.timing, "handover": found.handover,
     }  # fmt: skip
 
 

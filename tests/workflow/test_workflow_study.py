@@ -23,7 +23,7 @@ pytestmark = pytest.mark.study
 AFTER_CROSSCODER = {
     "codes", "snapshot_features", "trajectories", "rotation", "dimensionality", "timing", "presence", "feature_onsets", "attribution",
     "ablation", "ablation_tables",
-    "attribution_tables", "phase_metrics", "phase_segments", "formation_rows", "formation", "formation_table",
+    "attribution_tables", "attribution_report", "phase_metrics", "phase_segments", "formation_rows", "formation", "formation_table",
     "order_tests", "examples", "context_length", "complexity", "logits", "figures", "report", "landing", "onset_distribution",
     "onset_sensitivity", "heldout_snapshots",
 }  # fmt: skip

@@ -63,6 +63,21 @@ def plot_ablation(rows: pd.DataFrame, ax: Axes, *, mode: str, steps: list[int]) 
     return ax
 
 
+def shown_steps(curves: pd.DataFrame) -> list[int]:
+    """Return up to four snapshots of a task's curves: the first, the last, and some between."""
+    every = sorted(int(step) for step in curves["step"].unique())
+    spread = np.linspace(0, len(every) - 1, min(_SNAPSHOTS, len(every)))
+    return sorted({every[round(at)] for at in spread})
+
+
+def ablation_legend(ax: Axes, steps: list[int]) -> None:
+    """Put the legend of curves and controls beside the right one of two panels."""
+    for name, colour, _ in _CONTROLS:
+        ax.plot([], [], color=colour, linewidth=5, alpha=0.7, label=f"{name}, step {step_text(steps[-1])}")
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    ax.set_ylabel("")
+
+
 def draw_ablation(tables: Mapping[str, pd.DataFrame]) -> Figure:
     """Draw what happens to each task when its top-k features are ablated, or all but them."""
     curves, performance = tables["ablation_curves"], tables["task_performance"]
@@ -73,15 +88,10 @@ def draw_ablation(tables: Mapping[str, pd.DataFrame]) -> Figure:
         return _nothing(figure, axes, curves)
     for (left, right), task in zip(axes, names, strict=True):
         chosen = curves[curves["task"] == task]
-        every = sorted(int(step) for step in chosen["step"].unique())
-        spread = np.linspace(0, len(every) - 1, min(_SNAPSHOTS, len(every)))
-        steps = sorted({every[round(at)] for at in spread})
+        steps = shown_steps(chosen)
         plot_ablation(chosen, left, mode="disrupt", steps=steps).set_title(f"{task}: without the top k")
         plot_ablation(chosen, right, mode="restore", steps=steps).set_title("with nothing but the top k")
-        for name, colour, _ in _CONTROLS:
-            right.plot([], [], color=colour, linewidth=5, alpha=0.7, label=f"{name}, step {step_text(steps[-1])}")
-        right.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-        right.set_ylabel("")
+        ablation_legend(right, steps)
     for ax in axes[-1]:
         ax.set_xlabel("k: number of features")
     return figure

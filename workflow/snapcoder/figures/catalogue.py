@@ -295,6 +295,28 @@ CATALOGUE: tuple[Figure, ...] = (
         ("ablation_curves", "ablation_summary", "task_performance"),
     ),
     Figure(
+        "task_carriers",
+        "tasks",
+        "Since when the features of a task are there",
+        "Carriers (among the largest absolute attributions at some snapshot), the twelve with the largest mean share of the "
+        "task's attribution, up to four tasks. Bars: the interval in which the feature's lasting presence begins, by "
+        "combined evidence; a bar from the left edge: perhaps there from the start. Grey band: acquisition of the task, its "
+        "95% interval or the snapshots around it. Colours: whether all places in both intervals put the onset before, or "
+        "after, the acquisition. Diamonds: centroid of the feature's attribution over the snapshots that can do the task "
+        f"(RelIE), which cannot lie before the first of them. {_AXIS}",
+        ("attribution_report", "task_feature_timing", "task_performance"),
+    ),
+    Figure(
+        "task_relie",
+        "tasks",
+        "When features do their work for a task",
+        "The same carriers, in the order of their centroid: absolute attribution at each snapshot that can do the task, as "
+        "a share of the feature's own sum over these snapshots (RelIE, left); the same of the decoder norm (RelDec, right), "
+        "which knows nothing of the task. Circles: the feature with the largest absolute attribution at the snapshot, where "
+        "it is among those shown; filled where it is clearly ahead of a rival (p < 0.05, corrected), open where it is not.",
+        ("relie", "attribution_report", "handover", "task_performance"),
+    ),
+    Figure(
         "reconstruction",
         "dictionary",
         "How well the dictionary reconstructs each snapshot",

@@ -21,8 +21,15 @@ def figure_bytes(figure: Figure, *, provenance: Mapping[str, Any], title: str) -
     with house_style():
         figure.draw_without_rendering()
         figure.set_layout_engine("none")  # the layout is settled: do not solve it again for each format
-        svg, png = io.BytesIO(), io.BytesIO()
-        meta = {"Date": None, "Creator": "snapcoder", "Title": title, "Description": text}
-        figure.savefig(svg, format="svg", metadata=meta, dpi=DPI)
+        svg, png = figure_svg(figure, provenance=provenance, title=title), io.BytesIO()
         figure.savefig(png, format="png", metadata={"Software": None, "provenance": text}, dpi=DPI)
-    return svg.getvalue(), png.getvalue()
+    return svg, png.getvalue()
+
+
+def figure_svg(figure: Figure, *, provenance: Mapping[str, Any], title: str) -> bytes:
+    """Return the figure as SVG alone, with the provenance inside."""
+    svg = io.BytesIO()
+    meta = {"Date": None, "Creator": "snapcoder", "Title": title, "Description": canonical_json(provenance)}
+    with house_style():
+        figure.savefig(svg, format="svg", metadata=meta, dpi=DPI)
+    return svg.getvalue()

@@ -63,8 +63,8 @@ CLAIMS: tuple[Claim, ...] = (
         7, "Tens of features suffice to disrupt and to restore an ability", ("disrupt_*", "restore_*"),
         "as many features of the same norm and firing rate", absent=_NO_TASK,
     ),
-    Claim(8, "Different features dominate an ability at different times", ("dominance_*",), "none: leaders are counted",
-          absent=_NO_TASK),
+    Claim(8, "Different features dominate an ability at different times", ("dominance",),
+          "leaders and rivals that noise exchanges (z of attributions, Holm)", absent=_NO_TASK),
     Claim(
         9, "Predictions reach n-gram statistics before features form", ("ngram_before_features",),
         "no difference in time (paired bootstrap)", ("warmup_bigram_nearest",),

@@ -6,6 +6,7 @@ import pandas as pd
 
 from snapcoder.report.finding import Finding, Verdict
 from snapcoder.report.findings_behaviour import behaviour_findings
+from snapcoder.report.findings_carriers import carrier_findings
 from snapcoder.report.findings_controls import control_findings
 from snapcoder.report.findings_dictionary import dictionary_findings
 from snapcoder.report.findings_directions import direction_findings
@@ -28,7 +29,8 @@ SECTIONS: Mapping[str, str] = {
 HEADLINES = (
     "ngram_order", "ngram_before_features", "loss_below_h2", "boundary_joint", "boundary_all_clocks", "classes", "onsets",
     "onset_verdicts", "turning_point",
-    "dimensionality", "dimensionality_beyond_spectrum", "complexity", "abilities", "reconstruction", "recovered_loss", "convergence",
+    "dimensionality", "dimensionality_beyond_spectrum", "complexity", "abilities", "carriers", "reconstruction", "recovered_loss",
+    "convergence",
 )  # fmt: skip
 """Keys of the findings that open the report: one or two per claim of the paper, found or not."""
 
@@ -52,6 +54,7 @@ def all_findings(tables: Mapping[str, pd.DataFrame]) -> list[Finding]:
         *order_findings(given),
         *direction_findings(given),
         *_with_abilities(task_findings(given)),
+        *carrier_findings(given),
         *dictionary_findings(given),
         *downstream_findings(given),
         *sweep_findings(given["sweep_metrics"]),

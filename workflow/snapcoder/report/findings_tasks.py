@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-import numpy as np
 import pandas as pd
 
 from snapcoder.figures.summary import acquired_tasks, median_interval
@@ -12,7 +11,7 @@ from snapcoder.tables.attribution import primary_attribution
 
 
 def task_findings(tables: Mapping[str, pd.DataFrame]) -> list[Finding]:
-    """Return findings about every task: acquired or not, carried by how few features, and by the same ones throughout."""
+    """Return findings about every task: acquired or not, and carried by how few features."""
     performance, tasks = tables["task_performance"], tables["tasks"]
     # A snapshot chose the examples of cloze, so that it does the task by selection: `cloze_order` speaks of these.
     chosen = set(tasks.loc[tasks["kind"] == "cloze", "task"]) if not tasks.empty else set()
@@ -27,12 +26,9 @@ def task_findings(tables: Mapping[str, pd.DataFrame]) -> list[Finding]:
         found.append(
             undecidable("tasks", "tasks", "The model acquires an ability", "No task was scored.", "task_performance")
         )
-    found += ablation_findings(tables)
-    attribution = primary_attribution(tables["attribution"])
-    for task in sorted(attribution["task"].unique()) if not attribution.empty else []:
-        found.append(_dominance(attribution[attribution["task"] == task], task))
     quality = primary_attribution(tables["attribution_quality"])
     done = quality[quality["status"] == "attributed"] if not quality.empty else quality
+    found += ablation_findings(tables)
     return [*found, _quality(done)] if not done.empty else found
 
 
@@ -95,30 +91,6 @@ def _acquisition(performance: pd.DataFrame, task: str, since: int | None) -> Fin
 
 def _dropped(task: str, reason: str) -> Finding:
     return undecidable(f"task_{task}", "tasks", f"The model acquires {task}", f"Not tested: {reason}.", "tasks")
-
-
-def _dominance(attribution: pd.DataFrame, task: str) -> Finding:
-    claim, key, name = f"Different features dominate {task} at different times", f"dominance_{task}", "attribution"
-    first = attribution[attribution["rank"] == 1].sort_values("step")
-    if len(first) < 2:
-        return undecidable(key, "tasks", claim, "Fewer than two snapshots can do the task.", name)
-    leaders = [int(feature) for feature in first["feature"]]
-    changes = int((np.diff(leaders) != 0).sum())
-    path = " → ".join(f"{feature} ({at:,})" for feature, at in zip(leaders, first["step"].astype(int), strict=True))
-    sentence = (
-        f"The feature with the largest absolute attribution changes {plural(changes, 'time')} "
-        f"over {plural(len(leaders), 'snapshot')}; {len(set(leaders))} different ones lead: "
-        f"{path}."
-    )
-    return Finding(
-        key,
-        "tasks",
-        claim,
-        "found" if len(set(leaders)) > 1 else "not_found",
-        sentence,
-        (Statistic("leading features", len(set(leaders)), name), Statistic("changes of leader", changes, name)),
-        caveat="A change of leader between close rivals may be noise; compare attr with attr_se in the table.",
-    )
 
 
 def _quality(done: pd.DataFrame) -> Finding:

@@ -12,6 +12,7 @@ from snapcoder.figures.catalogue import CATALOGUE
 from snapcoder.report.finding import Finding, between, number
 from snapcoder.report.findings import SECTIONS, headlines
 from snapcoder.report.rendering import render
+from snapcoder.report.task_pages import task_rows
 from snapcoder.storage.hashing import canonical_json
 
 VERDICTS = {"found": "found", "not_found": "not found", "undecidable": "undecidable"}
@@ -61,6 +62,7 @@ def index_page(
         verdicts=VERDICTS,
         counts=[(VERDICTS[verdict], verdict, counts.get(verdict, 0)) for verdict in VERDICTS],
         figures=[figure for figure in CATALOGUE if not figure.part or figure.name in drawn],
+        abilities=task_rows(tables),
         links=links,
         n_cards=n_cards,
         classes=sorted(tables["feature_timing"]["class"].unique()) if not tables["feature_timing"].empty else [],

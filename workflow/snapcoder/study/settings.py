@@ -49,6 +49,7 @@ _SECTIONS: dict[str, tuple[str, ...]] = {
     "attribution_tables": ("tasks",),
     "reconstruction_loss": ("evaluation", "tasks"),
     "harness": ("evaluation",),
+    "attribution_report": ("carriers",),
     "phase_metrics": ("phases",),
     "phase_segments": ("phases",),
     "examples": ("features",),

@@ -11,6 +11,7 @@ from snapcoder.study.analysis import (
     ReportSettings,
     TaskSettings,
 )
+from snapcoder.study.carriers import CarrierSettings
 from snapcoder.study.context import ContextSettings
 from snapcoder.study.controls import ControlSettings
 from snapcoder.study.corpus import CorpusSettings, NgramSettings
@@ -49,6 +50,7 @@ class Study:
     evaluation: EvaluationSettings = setting(
         EvaluationSettings, "What the dictionary keeps of what the model uses; scores by an external harness."
     )
+    carriers: CarrierSettings = setting(CarrierSettings, "Which features carry an ability, and since when.")
     features: FeatureSettings = setting(FeatureSettings, "What is shown of each feature.")
     context: ContextSettings = setting(ContextSettings, "How many tokens of context features need.")
     explain: ExplainSettings = setting(ExplainSettings, "Explanations by a language model; off by default.")
