@@ -24,6 +24,13 @@ def test_the_whole_study_is_planned_with_one_job_per_snapshot_and_layer(workflow
     assert all(plan[rule] == [""] for rule in once)
 
 
+def test_features_are_explained_by_a_service_only_when_one_is_named(workflow):
+    assert "explanations" not in workflow.plan()
+    workflow.configure(explain={"endpoint": "http://localhost:1/v1", "model": "m"})
+    plan = workflow.plan()
+    assert plan["explanations"] == plan["order_tests"] == plan["context_length"]
+
+
 @pytest.mark.parametrize(
     "changes, said",
     [

@@ -219,6 +219,18 @@ def test_planted_complexity_is_supported_plain_and_partial(table):
     assert rows["correction"].str.startswith("Benjamini–Hochberg over").all()
 
 
+def test_what_was_measured_of_some_features_only_is_tested_on_these(planted):
+    timing, complexity = planted
+    known = np.arange(len(complexity)) % 2 == 0
+    judged = complexity.assign(context_window=2.0 ** complexity["complexity"], complexity_llm=complexity["complexity"])
+    judged.loc[~known, ["context_window", "complexity_llm"]] = np.nan
+    table = run(timing, judged)
+    rows = table[table["y"].isin(["context_window", "complexity_llm"]) & (table["group"] == "all")]
+    assert len(rows) == 8
+    assert (rows["n"] == known.sum()).all()
+    assert (rows["verdict"] == "supported").all()
+
+
 def test_complexity_at_random_is_not_supported_when_there_are_many_features():
     rng = np.random.default_rng(5)
     timing = timing_table(rng.integers(1, 6, 500))

@@ -99,13 +99,16 @@ def test_order_tests_are_written_with_and_without_combined_onsets(study, tmp_pat
     draws = pd.concat([metrics.assign(draw=i)[["step", "metric", "draw", "value"]] for i in range(20)])
     inputs = {"formation": folder / "formation/formation_onset.parquet"}
     written = {"timing": timing, "complexity": complexity, "phase_metrics": metrics, "draws": draws}
-    written |= {"onsets": timing} if combined else {}
+    judged = pd.DataFrame({"feature": [0, 5], "complexity_llm": pd.array([1, 5], dtype="Int8")})
+    written |= {"onsets": timing, "explanations": judged} if combined else {}
     for name, frame in written.items():
         inputs[name] = tmp_path / f"{name}.parquet"
         frame.to_parquet(inputs[name])
     order_tests(job("order_tests", inputs, {"table": tmp_path / "order_tests.parquet"}, **SECTIONS))
     table = read_table(tmp_path / "order_tests.parquet")
     assert ("combined" in set(table["onset_by"])) == combined
+    by_model = table[(table["y"] == "complexity_llm") & (table["group"] == "all")]
+    assert set(by_model["n"]) == ({2} if combined else set())  # the two features that a model judged
     assert set(table["verdict"]) <= {"undecidable", "not_supported"}  # six features support nothing
     spearman = table[(table["question"] == "later_more_complex") & (table["x"] == "onset") & (table["group"] == "all")]
     assert spearman.loc[spearman["statistic_name"] == "spearman", "effect"].iloc[0] == pytest.approx(1.0)

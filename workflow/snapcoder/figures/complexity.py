@@ -103,12 +103,13 @@ def plot_windows(dated: pd.DataFrame, steps: list[int], ax: Axes) -> Axes:
     x = place(dated["onset_hi"]) * 10 ** jitter.uniform(-0.03, 0.03, len(dated))
     y = dated["window"] * 2 ** jitter.uniform(-0.12, 0.12, len(dated))
     ax.plot(x, y, ".", color=GREY, alpha=0.45, markersize=5)
-    grouped = dated.groupby("onset_hi", sort=True)["window"].quantile([0.25, 0.5, 0.75]).unstack()
+    grouped = dated.groupby("onset_hi", sort=True)["window"].quantile(np.array([0.25, 0.5, 0.75])).unstack()
     grouped = grouped[dated.groupby("onset_hi")["window"].size() >= 3]
     middle = place(grouped.index)
     spread = np.abs(grouped[[0.25, 0.75]].to_numpy().T - grouped[0.5].to_numpy())
     ax.errorbar(middle, grouped[0.5], yerr=spread, fmt="-o", color=VERMILION, markersize=5, capsize=2, linewidth=1.5)
-    _token_axis(ax.yaxis, dated["window"].max())
+    ax.set_yscale("log", base=2)
+    _token_ticks(ax.yaxis, dated["window"].max())
     ax.set_ylabel("tokens of context needed")
     return step_axis(ax, steps)
 
@@ -122,7 +123,8 @@ def plot_window_types(kinds: pd.DataFrame, ax: Axes) -> Axes:
         shares = np.arange(1, len(window) + 1) / len(window)
         colour = LINE_COLOURS[row % len(LINE_COLOURS)]
         ax.step(np.r_[1, window], np.r_[0, shares], where="post", color=colour, label=f"{name} ({len(window)})")
-    _token_axis(ax.xaxis, kinds["window"].max())
+    ax.set_xscale("log", base=2)
+    _token_ticks(ax.xaxis, kinds["window"].max())
     ax.set_ylim(0, 1.02)
     ax.set_xlabel("tokens of context needed")
     ax.set_ylabel("share of features")
@@ -131,11 +133,8 @@ def plot_window_types(kinds: pd.DataFrame, ax: Axes) -> Axes:
     return ax
 
 
-def _token_axis(axis: Axis, largest: float) -> None:
-    scale = axis.axes.set_yscale if axis.axis_name == "y" else axis.axes.set_xscale
-    scale("log", base=2)
-    ticks = 2 ** np.arange(0, np.ceil(np.log2(max(largest, 2))) + 1)
-    axis.set_major_locator(FixedLocator(ticks))
+def _token_ticks(axis: Axis, largest: float) -> None:
+    axis.set_major_locator(FixedLocator([2.0**power for power in range(int(np.ceil(np.log2(max(largest, 2)))) + 1)]))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_locator(NullLocator())
 

@@ -45,6 +45,9 @@ def feature_card(tables: Mapping[str, pd.DataFrame], feature: int) -> str:
         if facts.get("context_window", np.nan) > 0:
             lines.append(f"  needs {facts['context_window']:.0f} tokens of context (median of its strongest)")
         lines.append(f"  strongest token {facts['top_token']!r} ({facts['top_token_share']:.0%} of its activation)")
+    for _, said in _of(tables, "feature_explanations", feature).iterrows():
+        if said["status"] == "explained":
+            lines.append(f"  {said['llm_name']}: {said['explanation']} (detection {said['detection_score']:.2f})")
     logits = _of(tables, "feature_logits", feature)
     for moment in ("onset", "final"):
         for sign in ("promotes", "suppresses"):

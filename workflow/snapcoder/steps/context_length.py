@@ -47,7 +47,7 @@ def context_length(job: Job) -> None:
         read_code_rows(codes),
         features=measured_features(read_codes_header(codes).feature_entries, most=settings.max_features, rng=rng),
         examples=settings.examples,
-        longest=max(settings.suffixes),
+        longest=max(settings.suffixes, default=0),
     )
     code = SharedCode(job.paths("facts"), dictionary, memory_gb=settings.memory_gb)
     error = rerun_error(ends.of(np.sort(rng.permutation(len(ends))[:CHECKED])), tokens, code)
