@@ -639,8 +639,13 @@ def _curve_summaries(task, step):
             for ablation in ("resample", "mean", "zero") if unit == "feature" else ("resample",):
                 main = (ranking, unit, ablation) == ("attr_here", "feature", "resample")
                 tested = {"matched_k": 10, "matched_exact": 0.9, "percentile_vs_matched": 1.0, "p_matched_holm": 0.03}
-                summed = {"nonadditivity_k": 10, "single_sum": 2.5, "nonadditivity": -0.3, "nonadditivity_ci_lo": -0.5,
-                          "nonadditivity_ci_hi": -0.1}
+                summed = {
+                    "nonadditivity_k": 10,
+                    "single_sum": 2.5,
+                    "nonadditivity": -0.3,
+                    "nonadditivity_ci_lo": -0.5,
+                    "nonadditivity_ci_hi": -0.1,
+                }
                 rows.append(
                     {"task": task, "step": step, "mode": mode, "ranking": ranking, "ablation": ablation, "unit": unit,
                      "n_units": N_FEATURES if unit == "feature" else 32, "effect": 2.4, "effect_share": 0.9, "k50": half,

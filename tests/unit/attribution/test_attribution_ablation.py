@@ -54,7 +54,11 @@ def slow_metric(run, prompts, here, mean, ablation, ablated, index):
     """The metric of one example by the definition, with dense codes: a + Σ_{ablated} (r_i − f_i) decoder_i / scale."""
     rows = slice(prompts.offset[index], prompts.offset[index + 1])
     clean = prompts.clean_code.toarray()[rows].astype(np.float64)
-    value = {"zero": np.zeros_like(clean), "mean": np.tile(mean, (len(clean), 1)), "resample": prompts.patch_code.toarray()[rows]}
+    value = {
+        "zero": np.zeros_like(clean),
+        "mean": np.tile(mean, (len(clean), 1)),
+        "resample": prompts.patch_code.toarray()[rows],
+    }
     activation = prompts.clean[rows].astype(np.float64)
     for feature in ablated:
         activation += np.outer(value[ablation][:, feature] - clean[:, feature], here.decoder[feature] / here.scale)
@@ -212,4 +216,6 @@ def test_a_grid_of_the_ends_alone_works(model, prompts, here, mean):
         clean = metric_ends(run, prompts)[0]
         ranked = [by_order("norm", np.arange(N_FEATURES), (0, N_FEATURES)), Ranking("matched", (), ())]
         curves = ablation_curves(run, prompts, feature_replacements(prompts, here, mean)["mean"], ranked, clean)
-    assert [curve.metric.shape for curve in curves] == [(2, len(prompts.examples))] * 2 + [(0, len(prompts.examples))] * 2
+    assert [curve.metric.shape for curve in curves] == [(2, len(prompts.examples))] * 2 + [
+        (0, len(prompts.examples))
+    ] * 2

@@ -77,7 +77,9 @@ def ablate_sets(
     kept = [np.sort(chosen[changing[chosen]]).astype(np.int64) for chosen in sets]
     keys = [array_sha256(chosen) for chosen in kept]
     everything = replacement.removed(np.flatnonzero(changing))
-    far = _metrics(run, prompts, iter([torch.from_numpy(prompts.clean - everything)]), 1)[0] if changing.any() else clean
+    far = (
+        _metrics(run, prompts, iter([torch.from_numpy(prompts.clean - everything)]), 1)[0] if changing.any() else clean
+    )
     none, full = array_sha256(np.zeros(0, dtype=np.int64)), array_sha256(np.flatnonzero(changing))
     known = {full: {"disrupt": far, "restore": clean}, none: {"disrupt": clean, "restore": far}}
     waiting = {key: chosen for key, chosen in zip(keys, kept, strict=True) if key not in known}

@@ -26,8 +26,10 @@ def ablation_findings(tables: Mapping[str, pd.DataFrame]) -> list[Finding]:
     found = []
     for task in sorted(summary["task"].unique()):
         for mode in _CLAIMS:
-            chosen = [table[(table["task"] == task) & (table["mode"] == mode)] for table in (summary, curves)]
-            found.append(_few_features(*chosen, task, mode))
+            of_summary, of_curves = (
+                table[(table["task"] == task) & (table["mode"] == mode)] for table in (summary, curves)
+            )
+            found.append(_few_features(of_summary, of_curves, task, mode))
     return [*found, _fewer_than_neurons(summary)]
 
 
@@ -143,8 +145,16 @@ def _fewer_than_neurons(summary: pd.DataFrame) -> Finding:
     if not rows:
         why = "At the last snapshot of no task do all three kinds of units have a clear effect."
         return undecidable(key, "tasks", claim, why, _SUMMARY)
-    fewer = [task for task, of in rows.items() if of["feature"]["k50_ci_hi"] < min(of["neuron"]["k50_ci_lo"], of["pca"]["k50_ci_lo"])]
-    more = [task for task, of in rows.items() if of["feature"]["k50_ci_lo"] > min(of["neuron"]["k50_ci_hi"], of["pca"]["k50_ci_hi"])]
+    fewer = [
+        task
+        for task, of in rows.items()
+        if of["feature"]["k50_ci_hi"] < min(of["neuron"]["k50_ci_lo"], of["pca"]["k50_ci_lo"])
+    ]
+    more = [
+        task
+        for task, of in rows.items()
+        if of["feature"]["k50_ci_lo"] > min(of["neuron"]["k50_ci_hi"], of["pca"]["k50_ci_hi"])
+    ]
     verdict: Verdict = "found" if len(fewer) == len(rows) else "not_found" if more else "undecidable"
     told = "; ".join(
         f"{task} {_k50(of['feature'])} features, {_k50(of['neuron'])} neurons, {_k50(of['pca'])} directions"

@@ -57,9 +57,8 @@ def ablation(job: Job) -> None:
                     task, snapshot.ranking(task), snapshot.evaluation(task), snapshot.here, orders, mean, baselines, settings
                 )  # fmt: skip
                 rows, summary = ablate_task(run, of)
-                where = {"layer": layer, "task": task, "step": step}
-                curves.append(rows.assign(**where))
-                summaries.append(summary.assign(**where))
+                curves.append(rows.assign(layer=layer, task=task, step=step))
+                summaries.append(summary.assign(layer=layer, task=task, step=step))
     write_table(job.output("curves"), joined(curves, ABLATION_CURVES), ABLATION_CURVES, job.core)
     write_table(job.output("summary"), joined(summaries, ABLATION_SUMMARY), ABLATION_SUMMARY, job.core)
     logger.info("ablation: step %d: %d tasks", step, len(curves))
