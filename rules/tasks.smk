@@ -7,6 +7,7 @@ rule tasks:
     output:
         examples="<text>/tasks/examples.jsonl",
         table="<text>/tables/tasks.parquet",
+        rejections="<text>/tables/task_rejections.parquet",
         record="<records>/tasks.json",
     log:
         "<logs>/tasks.log",
@@ -24,7 +25,7 @@ rule tasks:
     shell:
         "python -m snapcoder tasks --in tokens {input.tokens} --in tokenizer {input.tokenizer}"
         " --in files {input.files}"
-        " --out examples {output.examples} --out table {output.table}"
+        " --out examples {output.examples} --out table {output.table} --out rejections {output.rejections}"
         " --record {output.record} --settings {params.settings:q} --code {params.code} --threads {threads}"
         " --log {log}"
 
@@ -101,6 +102,7 @@ rule task_performance:
         tasks="<text>/tables/tasks.parquet",
     output:
         table="<models>/tables/task_performance.parquet",
+        splits="<models>/tables/task_splits.parquet",
         record="<records>/task_performance.json",
     log:
         "<logs>/task_performance.log",
@@ -117,7 +119,7 @@ rule task_performance:
         code=code("task_performance"),
     shell:
         "python -m snapcoder task_performance --in examples {input.examples} --in tasks {input.tasks}"
-        " --out table {output.table}"
+        " --out table {output.table} --out splits {output.splits}"
         " --record {output.record} --settings {params.settings:q} --code {params.code} --threads {threads}"
         " --log {log}"
 
@@ -158,6 +160,8 @@ rule attribution:
         tasks="<text>/tasks/examples.jsonl",
         examples="<models>/behaviour/step{step}.tasks.parquet",
         table="<text>/tables/tasks.parquet",
+        tokenizer="<text>/corpus/tokenizer.json",
+        features="<results>/trajectories/block{layer}/step{step}.parquet",
         prompts=expand("<models>/prompts/block{{layer}}/step{step}.h5", step=BASE),
         own="<models>/prompts/block{layer}/step{step}.h5",
         dictionary="<results>/crosscoder/block{layer}/dictionary.safetensors",
@@ -165,6 +169,7 @@ rule attribution:
     output:
         attribution="<results>/attribution/block{layer}/step{step}.parquet",
         quality="<results>/attribution/block{layer}/step{step}.quality.parquet",
+        positions="<results>/attribution/block{layer}/step{step}.positions.parquet",
         record="<records>/attribution.block{layer}.step{step}.json",
     log:
         "<logs>/attribution.block{layer}.step{step}.log",
@@ -183,7 +188,8 @@ rule attribution:
         "python -m snapcoder attribution --in facts {input.facts} --in weights {input.weights}"
         " --in tasks {input.tasks} --in examples {input.examples} --in table {input.table} --in prompts {input.prompts}"
         " --in own {input.own} --in dictionary {input.dictionary} --in extension {input.extension}"
-        " --out attribution {output.attribution} --out quality {output.quality}"
+        " --in tokenizer {input.tokenizer} --in features {input.features}"
+        " --out attribution {output.attribution} --out quality {output.quality} --out positions {output.positions}"
         " --record {output.record} --settings {params.settings:q} --code {params.code} --threads {threads}"
         " --log {log}"
 
@@ -241,9 +247,14 @@ rule attribution_tables:
             "<results>/attribution/block{{layer}}/step{step}.quality.parquet",
             step=SHOWN,
         ),
+        positions=expand(
+            "<results>/attribution/block{{layer}}/step{step}.positions.parquet",
+            step=SHOWN,
+        ),
     output:
         attribution="<results>/tables/block{layer}/attribution.parquet",
         quality="<results>/tables/block{layer}/attribution_quality.parquet",
+        positions="<results>/tables/block{layer}/attribution_positions.parquet",
         record="<records>/attribution_tables.block{layer}.json",
     log:
         "<logs>/attribution_tables.block{layer}.log",
@@ -260,8 +271,8 @@ rule attribution_tables:
         code=code("attribution_tables"),
     shell:
         "python -m snapcoder attribution_tables --in attribution {input.attribution}"
-        " --in quality {input.quality}"
-        " --out attribution {output.attribution} --out quality {output.quality}"
+        " --in quality {input.quality} --in positions {input.positions}"
+        " --out attribution {output.attribution} --out quality {output.quality} --out positions {output.positions}"
         " --record {output.record} --settings {params.settings:q} --code {params.code} --threads {threads}"
         " --log {log}"
 

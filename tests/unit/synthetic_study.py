@@ -564,42 +564,66 @@ def _order_tests(made: dict[str, pd.DataFrame], rng) -> pd.DataFrame:
 def _tasks(rng) -> dict[str, pd.DataFrame]:
     tasks = pd.DataFrame(
         [
-            {"task": "agreement_his_their", "kind": "agreement", "n_examples": 120, "n_rejected": 8, "status": "ready", "reason": ""},
-            {"task": "induction", "kind": "induction", "n_examples": 200, "n_rejected": 0, "status": "ready", "reason": ""},
-            {"task": "rare$pair", "kind": "agreement", "n_examples": 7, "n_rejected": 90, "status": "dropped",
-             "reason": "7 examples, fewer than 40"},
+            {"task": "agreement_his_their", "kind": "agreement", "attributable": True, "n_examples": 120,
+             "n_clusters": 120, "n_rejected": 8, "status": "ready", "reason": ""},
+            {"task": "induction", "kind": "induction", "attributable": True, "n_examples": 200, "n_clusters": 200,
+             "n_rejected": 0, "status": "ready", "reason": ""},
+            {"task": "rare$pair", "kind": "agreement", "attributable": True, "n_examples": 7, "n_clusters": 7, "n_rejected": 90,
+             "status": "dropped", "reason": "7 examples, fewer than 40"},
         ]
     )  # fmt: skip
-    performance, attribution, quality, curves, summary = [], [], [], [], []
+    performance, attribution, quality, positions, curves, summary = [], [], [], [], [], []
     for i, step in enumerate(STEPS):
         for task, accuracy in (("agreement_his_their", 0.5 if i < 6 else 0.75 + 0.02 * i), ("induction", 0.51)):
             good = accuracy > 0.6
+            age = dict(zip(("aoa_step", "aoa_lo", "aoa_hi", "aoa_se"), (40.0, 25.0, 70.0, 0.1), strict=True))
             performance.append(
                 {"task": task, "step": step, "n": 100, "accuracy": accuracy, "accuracy_ci_lo": accuracy - 0.08,
                  "accuracy_ci_hi": min(1, accuracy + 0.08), "logit_diff": 4 * (accuracy - 0.5),
                  "logit_diff_ci_lo": 4 * (accuracy - 0.5) - 0.2, "logit_diff_ci_hi": 4 * (accuracy - 0.5) + 0.2,
-                 "prob_correct": 0.2, "loss_answer": 2.0, "chance": 0.5, "acquired": good, "status": "scored"}
+                 "prob_correct": 0.2, "loss_answer": 2.0, "chance": 0.5, "acquired": good, "status": "scored",
+                 "attributable": True, **(age if task == "agreement_his_their" else {})}
             )  # fmt: skip
-            quality.append(
-                {"task": task, "step": step, "status": "attributed" if good else "not_acquired",
-                 "reason": "" if good else "not above chance", "metric_clean": 1.2, "metric_patch": -1.2,
-                 "completeness_gap": 0.02 if good else np.nan, "error_share": 0.06 if good else np.nan, "n_examples": 32}
-            )  # fmt: skip
+            for method in ("ig", "atp") if good else ("ig",):
+                quality.append(
+                    {"task": task, "step": step, "method": method, "baseline": "corrupted",
+                     "status": "attributed" if good else "not_acquired", "reason": "" if good else "not above chance",
+                     "metric_clean": 1.2, "metric_base": -1.2, "completeness_gap": 0.02 if good else np.nan,
+                     "ig_steps": 9 if good else 0, "tried_steps": [3, 9] if good else [],
+                     "tried_gaps": [0.2, 0.02] if good else [], "error_share": 0.06 if good else np.nan, "n_tested": 30,
+                     "n_significant": 4, "n_exact_top": 3, "n_exact_random": 2, "exact_slope": 1.1, "exact_r": 0.97,
+                     "exact_r2": 0.9, "exact_sign": 0.9, "exact_r_top": 0.96, "exact_sign_top": 1.0, "exact_r_random": 0.5,
+                     "exact_sign_random": 0.5, "exact_r_heldout": 0.8, "linear": "yes" if good else "unknown",
+                     "n_examples": 32, "n_clusters": 30}
+                )  # fmt: skip
             if not good:
                 continue
             for rank, feature in enumerate([3, 7, 11, 20, 25] if i % 2 else [7, 3, 11, 20, 25], 1):
-                attribution.append(
-                    {"task": task, "step": step, "feature": feature, "method": "ig", "ig_steps": 10, "baseline": "corrupted",
-                     "attr": 1.2 / rank * (1 if rank % 4 else -1), "attr_se": 0.05, "attr_abs_mean": 1.3 / rank,
-                     "attr_share": 0.4 / rank, "rank": rank, "n_examples": 32}
-                )  # fmt: skip
+                attr = 1.2 / rank * (1 if rank % 4 else -1)
+                for method, swapped in (("ig", feature), ("atp", 28 - feature)):
+                    attribution.append(
+                        {"task": task, "step": step, "feature": swapped, "method": method, "ig_steps": 9,
+                         "baseline": "corrupted", "attr": attr, "attr_se": 0.05, "attr_abs_mean": 1.3 / rank,
+                         "attr_share": 0.4 / rank, "rank": rank, "position_max": 1 - rank, "delta_f": 0.8, "grad_mean": attr / 0.8,
+                         "p_signflip": 0.001 * rank, "q_bh": 0.01 * rank, "exact_effect": 0.9 * attr,
+                         "exact_effect_heldout": 0.8 * attr, "n_examples": 32}
+                    )  # fmt: skip
+            for example, length in ((4, 3), (9, 4)):
+                for feature in (-2, -1, 3, 7):
+                    positions += [
+                        {"task": task, "step": step, "example": example, "feature": feature, "position": place,
+                         "token": HOSTILE if place == 1 else f" tok{place}", "attr": 0.2 * place - 0.1}
+                        for place in range(length)
+                    ]  # fmt: skip
             curves += _curves(task, step)
             summary += _curve_summaries(task, step)
-    performance.append({"task": "rare$pair", "step": 0, "n": 0, "chance": 0.5, "acquired": False, "status": "dropped"})
+    performance.append(
+        {"task": "rare$pair", "step": 0, "n": 0, "chance": 0.5, "acquired": False, "status": "dropped", "attributable": True}
+    )  # fmt: skip
     return {
         "tasks": tasks, "task_performance": pd.DataFrame(performance), "attribution": pd.DataFrame(attribution),
-        "attribution_quality": pd.DataFrame(quality), "ablation_curves": pd.DataFrame(curves),
-        "ablation_summary": pd.DataFrame(summary),
+        "attribution_quality": pd.DataFrame(quality), "attribution_positions": pd.DataFrame(positions),
+        "ablation_curves": pd.DataFrame(curves), "ablation_summary": pd.DataFrame(summary),
     }  # fmt: skip
 
 
@@ -664,6 +688,11 @@ def _meaning(rng, timing: pd.DataFrame) -> dict[str, pd.DataFrame]:
          "top_token_share": 0.6, "token_r2": 0.7, "bigram_need": 0.2, "context_need": 0.3,
          "complexity": rng.integers(1, 6, len(live)).astype(float), "type": types[rng.integers(0, 4, len(live))]}
     )  # fmt: skip
+    complexity["context_window"] = 2.0 ** (complexity["complexity"] - 1)
+    windows = pd.DataFrame(
+        {"feature": live, "window": complexity["context_window"].astype(int), "window_q1": 1, "window_q3": 32, "n_examples": 5,
+         "share_reached": 1.0, "kept": 0.95}
+    )  # fmt: skip
     examples, logits = [], []
     for feature in live:
         for kind, count in (("top", 4), ("quantile", 2)):
@@ -683,5 +712,6 @@ def _meaning(rng, timing: pd.DataFrame) -> dict[str, pd.DataFrame]:
                          "logit": (1 if sign == "promotes" else -1) * (3.0 - rank)}
                     )  # fmt: skip
     return {
-        "complexity": complexity, "feature_examples": pd.DataFrame(examples), "feature_logits": pd.DataFrame(logits)
+        "complexity": complexity, "context_length": windows, "feature_examples": pd.DataFrame(examples),
+        "feature_logits": pd.DataFrame(logits),
     }  # fmt: skip

@@ -9,7 +9,8 @@ from scipy.sparse import csr_array
 from snapcoder.attribution import ablation as ablation_module
 from snapcoder.attribution.ablation import ablate_sets, ablation_curves
 from snapcoder.attribution.continuation import continue_from
-from snapcoder.attribution.gradients import attribute, metric, metric_ends, path_gradient
+from snapcoder.attribution.contributions import attribute
+from snapcoder.attribution.gradients import metric, metric_ends, path_gradient
 from snapcoder.attribution.prompt_codes import of_snapshot
 from snapcoder.attribution.rankings import Ranking, by_order, random_rankings
 from snapcoder.attribution.rows import feature_ranking

@@ -213,6 +213,18 @@ CATALOGUE: tuple[Figure, ...] = (
         ("feature_timing", "complexity", "snapshots", "order_tests"),
     ),
     Figure(
+        "context_window",
+        "features",
+        "How many tokens of context features need",
+        "Tokens of context needed: the shortest suffix of a feature's strongest contexts, its own token counted, that keeps "
+        "90% (context.share) of its activation when the snapshots are run on it alone; median over a few contexts. "
+        "Left: against the end of the onset interval, for features whose onset lies between two snapshots; points are "
+        "jittered, orange: median and quartiles of onsets with three features or more. ρ: Spearman's correlation with "
+        "BCa 95% interval and corrected two-sided permutation p, plain and with the ranks of firing rate and norm held fixed. "
+        f"Right: share of the features of a type for which so many tokens are enough. {_AXIS}",
+        ("context_length", "feature_timing", "complexity", "snapshots", "order_tests"),
+    ),
+    Figure(
         "formation",
         "features",
         "When features form in the activations",
@@ -244,6 +256,17 @@ CATALOGUE: tuple[Figure, ...] = (
         "features kept at that snapshot. Only snapshots that can do the task are attributed. Up to four tasks, "
         "acquired ones first.",
         ("attribution", "task_performance"),
+    ),
+    Figure(
+        "attribution_truth",
+        "tasks",
+        "Attribution against exact effects",
+        "Each point is a feature: its attribution (integrated gradients from the patch prefix, as elsewhere) against how much "
+        "the mean logit difference falls when this feature alone takes its patch value, at the acquired snapshot with the "
+        "highest accuracy. Blue: the strongest by attribution; grey: others, most of them drawn at random. Dashed: equality. "
+        "r and slope (of attribution on exact effect) are over all points; r held out compares with effects on examples that "
+        "ranked no feature: where it is low, the ranking tells of its own examples only. Up to six tasks.",
+        ("attribution", "attribution_quality", "task_performance"),
     ),
     Figure(
         "ablation",

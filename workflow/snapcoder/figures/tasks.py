@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from snapcoder.figures.axes import place, snapshot_axis, step_axis, step_text
 from snapcoder.figures.style import BLUE, GREY, LIGHT, SMALL, diverging, new_figure, not_found
 from snapcoder.figures.summary import acquired_tasks
+from snapcoder.tables.attribution import primary_attribution
 
 _TASKS = 4  # tasks that get a row in the attribution and ablation figures
 _FEATURES = 15  # rows of a heat-map
@@ -102,7 +103,7 @@ def plot_attribution(rows: pd.DataFrame, ax: Axes) -> Axes:
 
 def draw_attribution(tables: Mapping[str, pd.DataFrame]) -> Figure:
     """Draw attributions of the strongest features over snapshots beside each task's performance."""
-    attribution, performance = tables["attribution"], tables["task_performance"]
+    attribution, performance = primary_attribution(tables["attribution"]), tables["task_performance"]
     names = carried_tasks(attribution, performance)
     rows = max(1, len(names))
     figure, axes = new_figure(rows, 2, height=0.5 + 3.1 * rows, width_ratios=(1.7, 1))

@@ -8,6 +8,7 @@ import pandas as pd
 from snapcoder.figures.summary import acquired_tasks, median_interval
 from snapcoder.report.finding import Finding, Statistic, Verdict, between, number, percent, plural, step, undecidable
 from snapcoder.report.findings_ablation import ablation_findings
+from snapcoder.tables.attribution import primary_attribution
 
 
 def task_findings(tables: Mapping[str, pd.DataFrame]) -> list[Finding]:
@@ -24,10 +25,10 @@ def task_findings(tables: Mapping[str, pd.DataFrame]) -> list[Finding]:
             undecidable("tasks", "tasks", "The model acquires an ability", "No task was scored.", "task_performance")
         )
     found += ablation_findings(tables)
-    attribution = tables["attribution"]
+    attribution = primary_attribution(tables["attribution"])
     for task in sorted(attribution["task"].unique()) if not attribution.empty else []:
         found.append(_dominance(attribution[attribution["task"] == task], task))
-    quality = tables["attribution_quality"]
+    quality = primary_attribution(tables["attribution_quality"])
     done = quality[quality["status"] == "attributed"] if not quality.empty else quality
     return [*found, _quality(done)] if not done.empty else found
 

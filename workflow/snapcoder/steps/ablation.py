@@ -20,6 +20,7 @@ from snapcoder.storage.json_file import read_json
 from snapcoder.storage.tables import joined, read_table, write_table
 from snapcoder.study.analysis import TaskSettings
 from snapcoder.tables.ablation import ABLATION_CURVES, ABLATION_SUMMARY
+from snapcoder.tables.attribution import PRIMARY
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ def ablation(job: Job) -> None:
 
 def _primary(path: Path) -> pd.DataFrame:
     """Return the attributions that rank: integrated gradients from the patch prompt."""
-    where = [("method", "==", "ig"), ("baseline", "==", "corrupted")]
+    where = [(column, "==", value) for column, value in zip(("method", "baseline"), PRIMARY, strict=True)]
     return read_table(path, ["task", "feature", "rank"], where=where)
 
 

@@ -92,28 +92,66 @@ class TaskSettings:
 
     files: tuple[str, ...] = setting(
         (),
-        "Task files in the JSONL format of sparse feature circuits (docs/definitions.md), beside the built-in ones.",
+        "Task files, or patterns of them, beside the built-in tasks: sparse feature circuits, BLiMP, CLAMS or MultiBLiMP, "
+        "told apart by their content (docs/definitions.md).",
         unique=True,
     )
     built_in: bool = setting(
-        True, "Make the built-in tasks: agreement pairs mined from held-out text, templates, induction."
+        True,
+        "Make the built-in tasks: agreement, copies and closing marks mined from held-out text, templates, induction.",
     )
-    max_examples: int = setting(200, "Examples kept per task.", unit="examples", minimum=4)
+    max_examples: int = setting(
+        200,
+        "Examples kept per task; half of them where built-in copies and closing marks are asked from both sides.",
+        unit="examples",
+        minimum=4,
+    )
     min_examples: int = setting(
         40, "A task with fewer independent examples is dropped, with a row that says so.", unit="examples", minimum=4
     )
-    prefix_tokens: int = setting(
-        24, "Length of the contexts of agreement pairs mined from held-out text.", unit="tokens", minimum=4
-    )
+    prefix_tokens: int = setting(24, "Length of the contexts mined from held-out text.", unit="tokens", minimum=4)
     attribution_examples: int = setting(
         24,
         "Examples per task that rank features, and as many others that ablations are scored on.",
         unit="examples",
         minimum=2,
     )
-    ig_steps: int = setting(10, "Points of the integrated-gradients midpoint rule.", unit="points", minimum=1)
+    attributions: tuple[str, ...] = setting(
+        ("atp_corrupted", "ig_zero"),
+        "Attributions beside ig_corrupted (which is always made and ranks features): method and where the path begins.",
+        choices=("ig_corrupted", "ig_zero", "ig_mean", "atp_corrupted", "atp_zero", "atp_mean"),
+        unique=True,
+    )
+    ig_steps: int = setting(
+        27,
+        "Most points of the integrated-gradients midpoint rule. A third, a ninth … of them (whole numbers from 3 on) are "
+        "tried first.",
+        unit="points",
+        minimum=1,
+        maximum=10_000,
+    )
+    ig_tolerance: float = setting(
+        0.05,
+        "Completeness gap at which no more points are added; above it, attribution counts as not linear.",
+        minimum=0.0,
+    )
     top_features: int = setting(
-        50, "Features kept per task and snapshot in the attribution table.", unit="features", minimum=1
+        50,
+        "Features kept in the attribution table per task, snapshot, method and baseline, beside the verified ones.",
+        unit="features",
+        minimum=1,
+    )
+    sign_flips: int = setting(10_000, "Random signs of examples behind each p-value.", unit="draws", minimum=100)
+    exact_top: int = setting(
+        20, "Strongest features whose effect is computed exactly, per baseline.", unit="features", minimum=1
+    )
+    exact_random: int = setting(10, "Other features verified likewise, drawn at random.", unit="features", minimum=0)
+    shown_examples: int = setting(
+        3, "Examples per task and snapshot with attributions at every position.", unit="examples", minimum=1
+    )
+    shown_features: int = setting(5, "Strongest features shown there.", unit="features", minimum=1)
+    batch_tokens: int = setting(
+        6144, "Tokens of one forward and backward pass of attribution; more for a GPU.", unit="tokens", minimum=1
     )
     k_grid: tuple[int, ...] = setting(
         (0, 1, 2, 5, 10, 20, 50, 100, 200),

@@ -3,6 +3,7 @@
 from snapcoder.storage.tables import TableSchema
 from snapcoder.tables import (
     ablation,
+    attribution,
     behaviour,
     controls,
     corpus,
@@ -39,6 +40,7 @@ TABLES: dict[str, TableSchema] = {
         behaviour,
         tasks,
         ablation,
+        attribution,
         features,
         report,
     )

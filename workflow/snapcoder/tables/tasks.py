@@ -1,7 +1,7 @@
-"""Tables about abilities: task performance, attribution (SCIENCE 6.6, 6.8)."""
+"""Tables about abilities: what was asked and how well it was answered (SCIENCE 6.8)."""
 
 from snapcoder.storage.tables import Column, TableSchema
-from snapcoder.tables.common import LAYER, STEP, TASK
+from snapcoder.tables.common import STEP, TASK
 
 TASKS = TableSchema(
     "tasks",
@@ -14,18 +14,80 @@ TASKS = TableSchema(
             "string",
             "–",
             "how its examples were made",
-            categories=("agreement", "template", "induction", "file"),
+            categories=("agreement", "template", "induction", "copy", "closing", "file"),
         ),
-        Column("n_examples", "int32", "examples", "examples that passed every filter", minimum=0),
+        Column(
+            "attributable",
+            "bool",
+            "–",
+            "a patch prefix makes the other answer right; false: whole sentences are compared, which is only scored",
+        ),
+        Column(
+            "n_examples",
+            "int32",
+            "examples",
+            "examples kept; of a dropped task, those that passed every filter",
+            minimum=0,
+        ),
+        Column("n_clusters", "int32", "clusters", "independent ones among them", minimum=0),
         Column(
             "n_rejected",
             "int32",
             "examples",
-            "candidates refused by a filter (answer not one token, lengths differ, tokens merge at the join)",
+            "candidates refused by a filter; the table task_rejections counts them by reason",
             minimum=0,
         ),
         Column("status", "string", "–", "ready, or dropped for too few examples", categories=("ready", "dropped")),
         Column("reason", "string", "–", "why it was dropped; empty when ready"),
+    ),
+)
+
+TASK_REJECTIONS = TableSchema(
+    "task_rejections",
+    "one reason for which candidates of a task are no examples",
+    ("task", "reason"),
+    (
+        TASK,
+        Column(
+            "reason",
+            "string",
+            "–",
+            "answer_not_one_token; lengths_differ (of the prefixes); merged_at_join (a token spans prefix and answer); "
+            "context_too_long; same_answer; duplicate; token_unseen (it does not occur in the held-out text); "
+            "no_partner (no other text makes a pair with it); no_shared_beginning (a pair differs in its first token)",
+            categories=(
+                "answer_not_one_token",
+                "lengths_differ",
+                "merged_at_join",
+                "context_too_long",
+                "same_answer",
+                "duplicate",
+                "token_unseen",
+                "no_partner",
+                "no_shared_beginning",
+            ),
+        ),
+        Column("n", "int32", "examples", "candidates refused for it; each counts under its first fault", minimum=1),
+    ),
+)
+
+TASK_SPLITS = TableSchema(
+    "task_splits",
+    "one example",
+    ("task", "example"),
+    (
+        TASK,
+        Column("example", "int32", "index", "line of the task file, from 0", minimum=0),
+        Column(
+            "cluster", "int32", "index", "first line of the examples that are not independent of this one", minimum=0
+        ),
+        Column(
+            "split",
+            "string",
+            "–",
+            "ranking: features are ranked on it; evaluation: ablations are scored on it; unused: neither",
+            categories=("ranking", "evaluation", "unused"),
+        ),
     ),
 )
 
@@ -40,9 +102,16 @@ TASK_EXAMPLES = TableSchema(
         Column(
             "cluster", "int32", "index", "first line of the examples that are not independent of this one", minimum=0
         ),
-        Column("logit_diff", "float32", "logits", "logit(clean answer) − logit(patch answer) on the clean prefix"),
-        Column("prob_correct", "float32", "–", "probability of the clean answer", minimum=0, maximum=1),
-        Column("loss_answer", "float32", "nats", "−log probability of the clean answer", minimum=0),
+        Column(
+            "logit_diff",
+            "float32",
+            "logits",
+            "logit(clean answer) − logit(patch answer) on the clean prefix; of sentences: log p(right) − log p(wrong)",
+        ),
+        Column(
+            "prob_correct", "float32", "–", "probability of the clean answer, or right sentence", minimum=0, maximum=1
+        ),
+        Column("loss_answer", "float32", "nats", "−log probability of the clean answer, or right sentence", minimum=0),
     ),
 )
 
@@ -53,6 +122,7 @@ TASK_PERFORMANCE = TableSchema(
     (
         TASK,
         STEP,
+        Column("attributable", "bool", "–", "a patch prefix makes the other answer right (table tasks)"),
         Column("n", "int32", "examples", "examples scored", minimum=0),
         Column(
             "accuracy",
@@ -87,77 +157,27 @@ TASK_PERFORMANCE = TableSchema(
             "–",
             "the whole interval of the accuracy lies above chance and of the logit difference above 0",
         ),
+        Column(
+            "aoa_step",
+            "float64",
+            "training steps",
+            "age of acquisition: middle of a sigmoid of the accuracy over log10 step, the same on every row of the task; "
+            "missing when the task is not acquired at the last snapshot or the fit is poor",
+            nullable=True,
+            minimum=0,
+        ),
+        Column("aoa_lo", "float64", "training steps", "2.5% bound, bootstrap over clusters", nullable=True, minimum=0),
+        Column("aoa_hi", "float64", "training steps", "97.5% bound", nullable=True, minimum=0),
+        Column(
+            "aoa_se",
+            "float64",
+            "decades",
+            "standard deviation of its log10 over the draws",
+            nullable=True,
+            minimum=0,
+        ),
         Column("status", "string", "–", "scored, or why not", categories=("scored", "dropped")),
     ),
 )
 
-ATTRIBUTION = TableSchema(
-    "attribution",
-    "one task × snapshot × feature (strongest features; feature −1 is the reconstruction error)",
-    ("task", "step", "feature"),
-    (
-        LAYER,
-        TASK,
-        STEP,
-        Column(
-            "feature",
-            "int32",
-            "index",
-            "feature; −1: the part of the activation that the dictionary does not explain",
-            minimum=-1,
-        ),
-        Column(
-            "method",
-            "string",
-            "–",
-            "ig: integrated gradients, midpoint rule, from patch to clean activation",
-            categories=("ig",),
-        ),
-        Column("ig_steps", "int16", "steps", "points of the midpoint rule", minimum=1),
-        Column("baseline", "string", "–", "corrupted: the patch prefix's own activations", categories=("corrupted",)),
-        Column("attr", "float32", "logits", "mean over examples of the attribution, summed over positions"),
-        Column("attr_se", "float32", "logits", "standard error over examples", nullable=True),
-        Column("attr_abs_mean", "float32", "logits", "mean over examples of |attribution|", minimum=0),
-        Column("attr_share", "float32", "–", "attr / mean change of the metric from patch to clean", nullable=True),
-        Column("rank", "int32", "–", "1 is the largest |attr|; 0 for the error row", minimum=0),
-        Column("n_examples", "int32", "examples", "examples averaged", minimum=1),
-    ),
-)
-
-ATTRIBUTION_QUALITY = TableSchema(
-    "attribution_quality",
-    "one task × snapshot",
-    ("task", "step"),
-    (
-        LAYER,
-        TASK,
-        STEP,
-        Column(
-            "status",
-            "string",
-            "–",
-            "attributed, or not_acquired: the snapshot cannot do the task",
-            categories=("attributed", "not_acquired"),
-        ),
-        Column("reason", "string", "–", "why nothing was attributed; empty when attributed"),
-        Column("metric_clean", "float64", "logits", "mean logit difference on the clean prefix", nullable=True),
-        Column(
-            "metric_patch",
-            "float64",
-            "logits",
-            "mean logit difference (same answers) with the patch prefix's activations",
-            nullable=True,
-        ),
-        Column("completeness_gap", "float64", "–", "mean |Σ attr + error − Δm| / mean |Δm|", nullable=True, minimum=0),
-        Column(
-            "error_share",
-            "float64",
-            "–",
-            "share of the summed attribution that falls to the reconstruction error",
-            nullable=True,
-        ),
-        Column("n_examples", "int32", "examples", "examples used", minimum=0),
-    ),
-)
-
-ALL = (TASKS, TASK_EXAMPLES, TASK_PERFORMANCE, ATTRIBUTION, ATTRIBUTION_QUALITY)
+ALL = (TASKS, TASK_REJECTIONS, TASK_SPLITS, TASK_EXAMPLES, TASK_PERFORMANCE)
