@@ -85,7 +85,7 @@ def matched_rankings(
     for k in kept:
         rng, top = np.random.default_rng([*seed, k]), order[:k]
         pool = np.setdiff1d(np.flatnonzero(fires), top)
-        apart = np.abs(cells[top][:, None] - cells[pool][None]).sum(axis=2)  # [top, pool]
+        apart = np.abs(cells[top][:, None] - cells[pool][None]).sum(axis=2, dtype=np.int16)  # [top, pool]
         picked = [_draw(apart, rng) for _ in range(draws)]
         exact[k] = float(np.mean([apart[np.arange(k), columns] == 0 for columns in picked])) if draws else np.nan
         for draw, columns in enumerate(picked):

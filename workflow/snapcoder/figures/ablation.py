@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
 from snapcoder.figures.axes import place, step_axis, step_text
 from snapcoder.figures.style import (
@@ -54,9 +55,9 @@ def plot_ablation(rows: pd.DataFrame, ax: Axes, *, mode: str, steps: list[int]) 
     last = chosen[chosen["step"] == steps[-1]]
     for name, colour, shift in _CONTROLS:
         drawn = last[last["ranking"] == name].groupby("k", sort=True)["metric"]
-        x = np.array([position[k] for k in drawn.groups], dtype=float) + shift
-        ax.vlines(x, drawn.min(), drawn.max(), color=colour, linewidth=5, alpha=0.7)
-        ax.plot(x, drawn.mean(), "_", color=BLACK, markersize=7, linestyle="none")
+        at = np.array([position[k] for k in drawn.groups], dtype=float) + shift
+        ax.vlines(at, drawn.min(), drawn.max(), color=colour, linewidth=5, alpha=0.7)
+        ax.plot(at, drawn.mean(), "_", color=BLACK, markersize=7, linestyle="none")
     ax.set_xticks(range(len(grid)), ["all" if k == grid[-1] else f"{k}" for k in grid])
     ax.axhline(0, color=GREY, linewidth=0.9)
     ax.set_ylabel("logit difference")
@@ -97,22 +98,43 @@ def draw_ablation(tables: Mapping[str, pd.DataFrame]) -> Figure:
     return figure
 
 
-def plot_share(rows: pd.DataFrame, ax: Axes, lines: list[tuple[pd.DataFrame, str, str]]) -> Axes:
-    """Draw the share of the whole effect that k units have, k on a log axis; rows gives no line of its own."""
-    for here, colour, label in lines:
-        ordered = here.sort_values("k")
-        metric = ordered["metric"].to_numpy(float)
-        if len(ordered) > 1 and metric[-1] != metric[0]:
+def plot_share(rows: pd.DataFrame, ax: Axes) -> Axes:
+    """Draw which share of the whole effect k units have, by kind of unit and ranking; resample only."""
+    for ranking, unit, colour, label in _UNITS:
+        if ranking == "attr_final":
+            continue
+        kept = (rows["ablation"] == "resample") & (rows["ranking"] == ranking) & (rows["unit"] == unit)
+        here = rows[kept].sort_values("k")
+        metric = here["metric"].to_numpy(float)
+        if len(here) > 1 and metric[-1] != metric[0]:
             share = (metric - metric[0]) / (metric[-1] - metric[0])
-            ax.plot(ordered["k"], share, color=colour, marker=".", label=label)
+            ax.plot(here["k"], share, color=colour, marker=".", label=label)
     ax.axhline(0.5, color=GREY, linewidth=0.9, linestyle="--")
+    ax.set_ylim(-0.3, 1.3)
+    return _size_axis(ax, int(rows["k"].max()))
+
+
+def plot_values(rows: pd.DataFrame, ax: Axes) -> Axes:
+    """Draw the metric against the number of features by attribution, by what an ablated one takes."""
+    ranked = rows[(rows["ranking"] == "attr_here") & (rows["unit"] == "feature")].sort_values("k")
+    for name, colour in _VALUES:
+        here = ranked[ranked["ablation"] == name]
+        ax.plot(here["k"], here["metric"], color=colour, marker=".", label=name)
+    ax.axhline(0, color=GREY, linewidth=0.9)
+    return _size_axis(ax, int(ranked["k"].max()))
+
+
+def _size_axis(ax: Axes, largest: int) -> Axes:
     ax.set_xscale("symlog", linthresh=1)
-    ax.set_xlim(0, rows["k"].max())
-    ax.set_ylim(-0.4, 1.4)
+    ticks = [0, *(10**power for power in range(9) if 10**power <= largest)]
+    ax.xaxis.set_major_locator(FixedLocator(ticks))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_xlim(-0.05, largest * 1.1)
     return ax
 
 
-def plot_half(rows: pd.DataFrame, ax: Axes) -> Axes:
+def plot_half(rows: pd.DataFrame, ax: Axes, *, steps: list[int]) -> Axes:
     """Draw k50 of each kind of unit over snapshots, with 95% intervals; nothing where it is undefined."""
     for number, (ranking, unit, colour, _) in enumerate(_UNITS):
         kept = (rows["ranking"] == ranking) & (rows["unit"] == unit) & (rows["ablation"] == "resample")
@@ -123,7 +145,11 @@ def plot_half(rows: pd.DataFrame, ax: Axes) -> Axes:
         ax.vlines(x, here["k50_ci_lo"], here["k50_ci_hi"], color=colour, linewidth=1.2, alpha=0.6)
         ax.plot(x, here["k50"], color=colour, marker="o")
     ax.set_yscale("log")
-    return step_axis(ax, rows["step"].unique(), label=False)
+    ax.set_ylim(0.7, 1.5 * max(rows["k50_ci_hi"].max(), 10.0) if rows["k50"].notna().any() else 100)
+    ax.yaxis.set_major_locator(FixedLocator([10**power for power in range(9)]))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.0f}"))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    return step_axis(ax, steps, label=False)
 
 
 def draw_ablation_baselines(tables: Mapping[str, pd.DataFrame]) -> Figure:
@@ -133,28 +159,22 @@ def draw_ablation_baselines(tables: Mapping[str, pd.DataFrame]) -> Figure:
     )
     names = carried_tasks(summary, performance)
     rows = max(1, len(names))
-    figure, axes = new_figure(rows, 3, height=1.0 + 2.5 * rows, sharey="col")
+    figure, axes = new_figure(rows, 3, height=1.0 + 2.3 * rows, sharex="col")
     if not names:
         return _nothing(figure, axes, summary)
+    steps = sorted(int(step) for step in summary.loc[summary["task"].isin(names), "step"].unique())
     for row, task in zip(axes, names, strict=True):
         of_task = curves[(curves["task"] == task) & (curves["mode"] == "restore")]
         last = of_task[of_task["step"] == of_task["step"].max()]
-        main = last[last["ablation"] == "resample"]
-        units = [
-            (main[(main["ranking"] == ranking) & (main["unit"] == unit)], colour, label)
-            for ranking, unit, colour, label in _UNITS
-            if ranking != "attr_final"
-        ]
-        plot_share(last, row[0], units).set_title(f"{task}, step {step_text(int(last['step'].iloc[0]))}")
-        ranked = last[(last["ranking"] == "attr_here") & (last["unit"] == "feature")]
-        values = [(ranked[ranked["ablation"] == name], colour, name) for name, colour in _VALUES]
-        plot_share(last, row[1], values).set_title("by what is put in")
-        own = summary[(summary["task"] == task) & (summary["mode"] == "restore")]
-        plot_half(own, row[2]).set_title("units for half the effect")
+        plot_share(last, row[0]).set_title(task)
         row[0].set_ylabel("share of the effect")
+        plot_values(last, row[1]).set_title(f"step {step_text(int(last['step'].iloc[0]))}: values")
+        row[1].set_ylabel("logit difference")
+        own = summary[(summary["task"] == task) & (summary["mode"] == "restore")]
+        plot_half(own, row[2], steps=steps).set_title("units for half")
     for ax, label in zip(axes[-1], ("k: number of units", "k: number of features", "pre-training step"), strict=True):
         ax.set_xlabel(label)
-    axes[0, 1].legend(loc="lower right")
+    axes[0, 1].legend(loc="best")
     handles = [axes[0, 0].plot([], [], color=colour, label=label)[0] for _, _, colour, label in _UNITS]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     return figure

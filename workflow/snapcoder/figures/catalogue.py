@@ -284,14 +284,14 @@ CATALOGUE: tuple[Figure, ...] = (
         "ablation_baselines",
         "tasks",
         "Features beside neurons, and three kinds of ablation",
-        "Share of the effect: (m(k) − m(0))/(m(all) − m(0)) when all units but k are ablated; dashed: one half. Left, at "
-        "the task's last snapshot: features of the dictionary, coordinates of the residual stream (neurons) and principal "
-        "directions of its activations, each ranked by absolute attribution with the same gradients, and features by decoder "
-        "norm; ablated units take their patch value. Middle: features by attribution when the ablated ones take the patch "
-        "value (resample), their mean over cached rows, or zero; a line says little where the whole effect is small (no k50 "
-        "in the table). Right: k at which one half is reached, with bootstrap 95% intervals, also for features in the order of "
-        "the last attributed base snapshot; no point where the effect is below 3 standard errors. There are more features "
-        "than neurons, and features leave an error term that stays clean: all of them need not move the metric all the way.",
+        "All units but the first k are ablated. Left, at the task's last snapshot: share of the effect, (m(k) − m(0))/(m(all) "
+        "− m(0)), for features of the dictionary, coordinates of the residual stream (neurons) and principal directions of its "
+        "activations, each ranked by absolute attribution with the same gradients, and for features by decoder norm; ablated "
+        "units take their patch value. Middle: mean logit difference, features by attribution, when ablated ones take their "
+        "value on the patch prefix (resample), their mean over cached rows, or zero. Right: the number of units at which one "
+        "half is reached (dashed on the left), with bootstrap 95% intervals; final ranking: the order of the last attributed "
+        "base snapshot. No point where the effect is below 3 standard errors. There are more features than neurons, and "
+        "features leave an error term that stays clean: all of them need not move the metric as far.",
         ("ablation_curves", "ablation_summary", "task_performance"),
     ),
     Figure(

@@ -26,8 +26,10 @@ def ablation_findings(tables: Mapping[str, pd.DataFrame]) -> list[Finding]:
     found = []
     for task in sorted(summary["task"].unique()):
         for mode in _CLAIMS:
-            chosen = [table[(table["task"] == task) & (table["mode"] == mode)] for table in (summary, curves)]
-            found.append(_few_features(*chosen, task, mode))
+            of_summary, of_curves = (
+                table[(table["task"] == task) & (table["mode"] == mode)] for table in (summary, curves)
+            )
+            found.append(_few_features(of_summary, of_curves, task, mode))
     return [*found, _fewer_than_neurons(summary)]
 
 
@@ -49,11 +51,6 @@ def _few_features(summary: pd.DataFrame, curves: pd.DataFrame, task: str, mode: 
             "less than three standard errors, or the wrong way, so there is no half-way to look for."
         )
         return undecidable(key, "tasks", claim, why, _SUMMARY)
-    verdict: Verdict = "undecidable"
-    if last["k50_ci_lo"] > TENS:
-        verdict = "not_found"
-    elif last["k50_ci_hi"] <= TENS and last["p_matched_holm"] < SIGNIFICANT:
-        verdict = "found"
     sentence = (
         f"At {at}, {number(last['k50'], 1)} features {between(last['k50_ci_lo'], last['k50_ci_hi'], 1)} of "
         f"{int(last['n_units']):,} move the logit difference half of the way that all of them do, {number(last['effect'])}. "
@@ -63,17 +60,11 @@ def _few_features(summary: pd.DataFrame, curves: pd.DataFrame, task: str, mode: 
         key,
         "tasks",
         claim,
-        verdict,
+        _verdict(last),
         sentence,
         (
-            Statistic(
-                "features for half the effect",
-                last["k50"],
-                _SUMMARY,
-                float(last["k50_ci_lo"]),
-                float(last["k50_ci_hi"]),
-                "features",
-            ),
+            Statistic("features for half the effect", float(last["k50"]), _SUMMARY, float(last["k50_ci_lo"]),
+                      float(last["k50_ci_hi"]), "features"),
             Statistic("share of the effect, mean over shares of features (CPR)", float(last["cpr"]), _SUMMARY,
                       float(last["cpr_ci_lo"]), float(last["cpr_ci_hi"])),
             Statistic("share of matched draws with a weaker effect", float(last["percentile_vs_matched"]), _SUMMARY),
@@ -83,6 +74,12 @@ def _few_features(summary: pd.DataFrame, curves: pd.DataFrame, task: str, mode: 
         caveat=f"Found when the interval ends at {TENS} or below and p is below {SIGNIFICANT:g} at a size; p is corrected over "
         "sizes, not over tasks and snapshots. Linear in k between the sizes tested; the error term keeps its clean value.",
     )  # fmt: skip
+
+
+def _verdict(last: pd.Series) -> Verdict:
+    if last["k50_ci_lo"] > TENS:
+        return "not_found"
+    return "found" if last["k50_ci_hi"] <= TENS and last["p_matched_holm"] < SIGNIFICANT else "undecidable"
 
 
 def _beside_matched(last: pd.Series, curves: pd.DataFrame, mode: str) -> str:
@@ -132,14 +129,7 @@ def _sum(last: pd.Series) -> str:
 
 def _fewer_than_neurons(summary: pd.DataFrame) -> Finding:
     claim, key = "Fewer features than neurons or principal directions carry an ability", "fewer_than_neurons"
-    restore = summary[summary["mode"] == "restore"]
-    rows = {}
-    for task in sorted(restore["task"].unique()):
-        of_task = restore[restore["task"] == task]
-        last = of_task[of_task["step"] == of_task["step"].max()]
-        units = {unit: _main(last, unit=unit) for unit in ("feature", "neuron", "pca")}
-        if all(len(row) and not np.isnan(row["k50"].iloc[0]) for row in units.values()):
-            rows[task] = {unit: row.iloc[0] for unit, row in units.items()}
+    rows = _compared(summary[summary["mode"] == "restore"])
     if not rows:
         why = "At the last snapshot of no task do all three kinds of units have a clear effect."
         return undecidable(key, "tasks", claim, why, _SUMMARY)
@@ -163,7 +153,7 @@ def _fewer_than_neurons(summary: pd.DataFrame) -> Finding:
     shares = [float(of["feature"]["effect_share"]) for of in rows.values()]
     sentence = (
         f"Units that restore half of what all of their kind do, at the last snapshot of each task: {told}{left}. Features need "
-        f"clearly fewer in {len(fewer)} of {plural(len(rows), 'task')}, clearly more than one of the others in {len(more)}."
+        f"clearly fewer in {len(fewer)} of {plural(len(rows), 'task')}, clearly more than the neurons or the directions in {len(more)}."
     )
     return Finding(
         key,
@@ -179,6 +169,18 @@ def _fewer_than_neurons(summary: pd.DataFrame) -> Finding:
         caveat=f"Clearly: their 95% intervals do not meet. There are {int(first['feature']['n_units']):,} features and "
         f"{int(first['neuron']['n_units']):,} of the others, and what the error term carries is left out of the features' half.",
     )  # fmt: skip
+
+
+def _compared(restore: pd.DataFrame) -> dict[str, dict[str, pd.Series]]:
+    """Return the rows of features, neurons and directions at each task's last snapshot, where all have a k50."""
+    rows = {}
+    for task in sorted(restore["task"].unique()):
+        of_task = restore[restore["task"] == task]
+        last = of_task[of_task["step"] == of_task["step"].max()]
+        units = {unit: _main(last, unit=unit) for unit in ("feature", "neuron", "pca")}
+        if all(len(row) and not np.isnan(row["k50"].iloc[0]) for row in units.values()):
+            rows[str(task)] = {unit: row.iloc[0] for unit, row in units.items()}
+    return rows
 
 
 def _k50(row: pd.Series) -> str:

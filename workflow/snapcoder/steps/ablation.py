@@ -20,6 +20,7 @@ from snapcoder.storage.json_file import read_json
 from snapcoder.storage.tables import joined, read_table, write_table
 from snapcoder.study.analysis import TaskSettings
 from snapcoder.tables.ablation import ABLATION_CURVES, ABLATION_SUMMARY
+from snapcoder.tables.attribution import PRIMARY
 
 logger = logging.getLogger(__name__)
 
@@ -57,9 +58,8 @@ def ablation(job: Job) -> None:
                     task, snapshot.ranking(task), snapshot.evaluation(task), snapshot.here, orders, mean, baselines, settings
                 )  # fmt: skip
                 rows, summary = ablate_task(run, of)
-                where = {"layer": layer, "task": task, "step": step}
-                curves.append(rows.assign(**where))
-                summaries.append(summary.assign(**where))
+                curves.append(rows.assign(layer=layer, task=task, step=step))
+                summaries.append(summary.assign(layer=layer, task=task, step=step))
     write_table(job.output("curves"), joined(curves, ABLATION_CURVES), ABLATION_CURVES, job.core)
     write_table(job.output("summary"), joined(summaries, ABLATION_SUMMARY), ABLATION_SUMMARY, job.core)
     logger.info("ablation: step %d: %d tasks", step, len(curves))
@@ -67,7 +67,7 @@ def ablation(job: Job) -> None:
 
 def _primary(path: Path) -> pd.DataFrame:
     """Return the attributions that rank: integrated gradients from the patch prompt."""
-    where = [("method", "==", "ig"), ("baseline", "==", "corrupted")]
+    where = [(column, "==", value) for column, value in zip(("method", "baseline"), PRIMARY, strict=True)]
     return read_table(path, ["task", "feature", "rank"], where=where)
 
 
