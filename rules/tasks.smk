@@ -7,6 +7,7 @@ rule tasks:
     output:
         examples="<text>/tasks/examples.jsonl",
         table="<text>/tables/tasks.parquet",
+        rejections="<text>/tables/task_rejections.parquet",
         record="<records>/tasks.json",
     log:
         "<logs>/tasks.log",
@@ -24,7 +25,7 @@ rule tasks:
     shell:
         "python -m snapcoder tasks --in tokens {input.tokens} --in tokenizer {input.tokenizer}"
         " --in files {input.files}"
-        " --out examples {output.examples} --out table {output.table}"
+        " --out examples {output.examples} --out table {output.table} --out rejections {output.rejections}"
         " --record {output.record} --settings {params.settings:q} --code {params.code} --threads {threads}"
         " --log {log}"
 
@@ -101,6 +102,7 @@ rule task_performance:
         tasks="<text>/tables/tasks.parquet",
     output:
         table="<models>/tables/task_performance.parquet",
+        splits="<models>/tables/task_splits.parquet",
         record="<records>/task_performance.json",
     log:
         "<logs>/task_performance.log",
@@ -117,7 +119,7 @@ rule task_performance:
         code=code("task_performance"),
     shell:
         "python -m snapcoder task_performance --in examples {input.examples} --in tasks {input.tasks}"
-        " --out table {output.table}"
+        " --out table {output.table} --out splits {output.splits}"
         " --record {output.record} --settings {params.settings:q} --code {params.code} --threads {threads}"
         " --log {log}"
 
@@ -198,12 +200,19 @@ rule ablation:
         weights=checkpoint_files,
         tasks="<text>/tasks/examples.jsonl",
         attribution="<results>/attribution/block{layer}/step{step}.parquet",
+        # Base snapshots alone: an added one must not rerun the others.
+        final=expand(
+            "<results>/attribution/block{{layer}}/step{step}.parquet", step=BASE
+        ),
         prompts=expand("<models>/prompts/block{{layer}}/step{step}.h5", step=BASE),
         own="<models>/prompts/block{layer}/step{step}.h5",
         dictionary="<results>/crosscoder/block{layer}/dictionary.safetensors",
         extension=own_extension(".safetensors"),
+        features="<results>/trajectories/block{layer}/step{step}.parquet",
+        cache="<caches>/block{layer}/step{step}.h5",
     output:
         curves="<results>/ablation/block{layer}/step{step}.parquet",
+        summary="<results>/ablation/block{layer}/step{step}.summary.parquet",
         record="<records>/ablation.block{layer}.step{step}.json",
     log:
         "<logs>/ablation.block{layer}.step{step}.log",
@@ -220,9 +229,11 @@ rule ablation:
         code=code("ablation"),
     shell:
         "python -m snapcoder ablation --in facts {input.facts} --in weights {input.weights}"
-        " --in tasks {input.tasks} --in attribution {input.attribution} --in prompts {input.prompts}"
-        " --in own {input.own} --in dictionary {input.dictionary} --in extension {input.extension}"
-        " --out curves {output.curves}"
+        " --in tasks {input.tasks} --in attribution {input.attribution} --in final {input.final}"
+        " --in prompts {input.prompts} --in own {input.own}"
+        " --in dictionary {input.dictionary} --in extension {input.extension}"
+        " --in features {input.features} --in cache {input.cache}"
+        " --out curves {output.curves} --out summary {output.summary}"
         " --record {output.record} --settings {params.settings:q} --code {params.code} --threads {threads}"
         " --log {log}"
 
@@ -240,14 +251,10 @@ rule attribution_tables:
             "<results>/attribution/block{{layer}}/step{step}.positions.parquet",
             step=SHOWN,
         ),
-        curves=expand(
-            "<results>/ablation/block{{layer}}/step{step}.parquet", step=SHOWN
-        ),
     output:
         attribution="<results>/tables/block{layer}/attribution.parquet",
         quality="<results>/tables/block{layer}/attribution_quality.parquet",
         positions="<results>/tables/block{layer}/attribution_positions.parquet",
-        curves="<results>/tables/block{layer}/ablation_curves.parquet",
         record="<records>/attribution_tables.block{layer}.json",
     log:
         "<logs>/attribution_tables.block{layer}.log",
@@ -264,8 +271,40 @@ rule attribution_tables:
         code=code("attribution_tables"),
     shell:
         "python -m snapcoder attribution_tables --in attribution {input.attribution}"
-        " --in quality {input.quality} --in positions {input.positions} --in curves {input.curves}"
+        " --in quality {input.quality} --in positions {input.positions}"
         " --out attribution {output.attribution} --out quality {output.quality} --out positions {output.positions}"
-        " --out curves {output.curves}"
+        " --record {output.record} --settings {params.settings:q} --code {params.code} --threads {threads}"
+        " --log {log}"
+
+
+rule ablation_tables:
+    input:
+        curves=expand(
+            "<results>/ablation/block{{layer}}/step{step}.parquet", step=SHOWN
+        ),
+        summary=expand(
+            "<results>/ablation/block{{layer}}/step{step}.summary.parquet",
+            step=SHOWN,
+        ),
+    output:
+        curves="<results>/tables/block{layer}/ablation_curves.parquet",
+        summary="<results>/tables/block{layer}/ablation_summary.parquet",
+        record="<records>/ablation_tables.block{layer}.json",
+    log:
+        "<logs>/ablation_tables.block{layer}.log",
+    benchmark:
+        "<benchmarks>/ablation_tables.block{layer}.jsonl"
+    conda:
+        "../envs/snapcoder.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime="1h",
+    params:
+        settings=settings("ablation_tables"),
+        code=code("ablation_tables"),
+    shell:
+        "python -m snapcoder ablation_tables --in curves {input.curves} --in summary {input.summary}"
+        " --out curves {output.curves} --out summary {output.summary}"
         " --record {output.record} --settings {params.settings:q} --code {params.code} --threads {threads}"
         " --log {log}"

@@ -564,21 +564,25 @@ def _order_tests(made: dict[str, pd.DataFrame], rng) -> pd.DataFrame:
 def _tasks(rng) -> dict[str, pd.DataFrame]:
     tasks = pd.DataFrame(
         [
-            {"task": "agreement_his_their", "kind": "agreement", "n_examples": 120, "n_rejected": 8, "status": "ready", "reason": ""},
-            {"task": "induction", "kind": "induction", "n_examples": 200, "n_rejected": 0, "status": "ready", "reason": ""},
-            {"task": "rare$pair", "kind": "agreement", "n_examples": 7, "n_rejected": 90, "status": "dropped",
-             "reason": "7 examples, fewer than 40"},
+            {"task": "agreement_his_their", "kind": "agreement", "attributable": True, "n_examples": 120,
+             "n_clusters": 120, "n_rejected": 8, "status": "ready", "reason": ""},
+            {"task": "induction", "kind": "induction", "attributable": True, "n_examples": 200, "n_clusters": 200,
+             "n_rejected": 0, "status": "ready", "reason": ""},
+            {"task": "rare$pair", "kind": "agreement", "attributable": True, "n_examples": 7, "n_clusters": 7, "n_rejected": 90,
+             "status": "dropped", "reason": "7 examples, fewer than 40"},
         ]
     )  # fmt: skip
-    performance, attribution, quality, positions, curves = [], [], [], [], []
+    performance, attribution, quality, positions, curves, summary = [], [], [], [], [], []
     for i, step in enumerate(STEPS):
         for task, accuracy in (("agreement_his_their", 0.5 if i < 6 else 0.75 + 0.02 * i), ("induction", 0.51)):
             good = accuracy > 0.6
+            age = dict(zip(("aoa_step", "aoa_lo", "aoa_hi", "aoa_se"), (40.0, 25.0, 70.0, 0.1), strict=True))
             performance.append(
                 {"task": task, "step": step, "n": 100, "accuracy": accuracy, "accuracy_ci_lo": accuracy - 0.08,
                  "accuracy_ci_hi": min(1, accuracy + 0.08), "logit_diff": 4 * (accuracy - 0.5),
                  "logit_diff_ci_lo": 4 * (accuracy - 0.5) - 0.2, "logit_diff_ci_hi": 4 * (accuracy - 0.5) + 0.2,
-                 "prob_correct": 0.2, "loss_answer": 2.0, "chance": 0.5, "acquired": good, "status": "scored"}
+                 "prob_correct": 0.2, "loss_answer": 2.0, "chance": 0.5, "acquired": good, "status": "scored",
+                 "attributable": True, **(age if task == "agreement_his_their" else {})}
             )  # fmt: skip
             for method in ("ig", "atp") if good else ("ig",):
                 quality.append(
@@ -611,24 +615,69 @@ def _tasks(rng) -> dict[str, pd.DataFrame]:
                          "token": HOSTILE if place == 1 else f" tok{place}", "attr": 0.2 * place - 0.1}
                         for place in range(length)
                     ]  # fmt: skip
-            for mode in ("disrupt", "restore"):
-                for ranking in ("attr_here", "norm", "random"):
-                    for draw in range(3 if ranking == "random" else 1):
-                        for k in (0, 1, 2, 5, 10, 20, 50, N_FEATURES):
-                            reach = 1 - np.exp(-k / (4 if ranking == "attr_here" else 40)) if k < N_FEATURES else 1.0
-                            faith = 1 - reach if mode == "disrupt" else reach
-                            metric = 2.4 * faith - 1.2 + 0.02 * draw
-                            curves.append(
-                                {"task": task, "step": step, "mode": mode, "ranking": ranking, "ablation": "resample", "k": k,
-                                 "draw": draw, "metric": metric, "metric_ci_lo": metric - 0.2, "metric_ci_hi": metric + 0.2,
-                                 "accuracy": 0.5, "faithfulness": faith, "n_examples": 32}
-                            )  # fmt: skip
-    performance.append({"task": "rare$pair", "step": 0, "n": 0, "chance": 0.5, "acquired": False, "status": "dropped"})
+            curves += _curves(task, step)
+            summary += _curve_summaries(task, step)
+    performance.append(
+        {"task": "rare$pair", "step": 0, "n": 0, "chance": 0.5, "acquired": False, "status": "dropped", "attributable": True}
+    )  # fmt: skip
     return {
         "tasks": tasks, "task_performance": pd.DataFrame(performance), "attribution": pd.DataFrame(attribution),
         "attribution_quality": pd.DataFrame(quality), "attribution_positions": pd.DataFrame(positions),
-        "ablation_curves": pd.DataFrame(curves),
+        "ablation_curves": pd.DataFrame(curves), "ablation_summary": pd.DataFrame(summary),
     }  # fmt: skip
+
+
+_REACH = {("attr_here", "feature"): 4, ("attr_final", "feature"): 6, ("norm", "feature"): 40, ("attr_here", "neuron"): 20,
+          ("attr_here", "pca"): 15, ("random", "feature"): 60, ("matched", "feature"): 45}  # fmt: skip
+"""Of each ranking and unit, the k at which all but 1/e of the effect is reached."""
+
+
+def _curves(task, step):
+    rows = []
+    for (ranking, unit), reach in _REACH.items():
+        everything = N_FEATURES if unit == "feature" else 32
+        control = ranking in ("random", "matched")
+        several = unit == "feature" and not control
+        for mode in ("disrupt", "restore"):
+            for ablation in ("resample", "mean", "zero") if several else ("resample",):
+                for draw in range(3 if control else 1):
+                    for k in (10, 20) if control else (0, 1, 2, 5, 10, 20, everything):
+                        share = 1 - np.exp(-k / reach) if k < everything else 1.0
+                        faith = 1 - share if mode == "disrupt" else share
+                        metric = (2.4 if ablation == "resample" else 1.6) * (faith - 0.5) + 0.02 * draw
+                        rows.append(
+                            {"task": task, "step": step, "mode": mode, "ranking": ranking, "ablation": ablation, "unit": unit,
+                             "k": k, "draw": draw, "metric": metric, "metric_ci_lo": metric - 0.2,
+                             "metric_ci_hi": metric + 0.2, "accuracy": 0.5, "faithfulness": faith, "n_examples": 32}
+                        )  # fmt: skip
+    return rows
+
+
+def _curve_summaries(task, step):
+    rows = []
+    for (ranking, unit), reach in _REACH.items():
+        if ranking in ("random", "matched"):
+            continue
+        half = reach * np.log(2)
+        for mode in ("disrupt", "restore"):
+            for ablation in ("resample", "mean", "zero") if unit == "feature" else ("resample",):
+                main = (ranking, unit, ablation) == ("attr_here", "feature", "resample")
+                tested = {"matched_k": 10, "matched_exact": 0.9, "percentile_vs_matched": 1.0, "p_matched_holm": 0.03}
+                summed = {
+                    "nonadditivity_k": 10,
+                    "single_sum": 2.5,
+                    "nonadditivity": -0.3,
+                    "nonadditivity_ci_lo": -0.5,
+                    "nonadditivity_ci_hi": -0.1,
+                }
+                rows.append(
+                    {"task": task, "step": step, "mode": mode, "ranking": ranking, "ablation": ablation, "unit": unit,
+                     "n_units": N_FEATURES if unit == "feature" else 32, "effect": 2.4, "effect_share": 0.9, "k50": half,
+                     "k50_ci_lo": half - 1, "k50_ci_hi": half + 1, "cpr": 0.9, "cpr_ci_lo": 0.85, "cpr_ci_hi": 0.95,
+                     "cmd": 0.1, "cmd_ci_lo": 0.05, "cmd_ci_hi": 0.15, "n_examples": 32,
+                     **(tested if main else {}), **(summed if main and mode == "disrupt" else {})}
+                )  # fmt: skip
+    return rows
 
 
 def _meaning(rng, timing: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -638,6 +687,11 @@ def _meaning(rng, timing: pd.DataFrame) -> dict[str, pd.DataFrame]:
         {"feature": live, "n_active": 200, "token_entropy": 1.0, "top_token": [HOSTILE if i == 0 else " the" for i in live],
          "top_token_share": 0.6, "token_r2": 0.7, "bigram_need": 0.2, "context_need": 0.3,
          "complexity": rng.integers(1, 6, len(live)).astype(float), "type": types[rng.integers(0, 4, len(live))]}
+    )  # fmt: skip
+    complexity["context_window"] = 2.0 ** (complexity["complexity"] - 1)
+    windows = pd.DataFrame(
+        {"feature": live, "window": complexity["context_window"].astype(int), "window_q1": 1, "window_q3": 32, "n_examples": 5,
+         "share_reached": 1.0, "kept": 0.95}
     )  # fmt: skip
     examples, logits = [], []
     for feature in live:
@@ -658,5 +712,6 @@ def _meaning(rng, timing: pd.DataFrame) -> dict[str, pd.DataFrame]:
                          "logit": (1 if sign == "promotes" else -1) * (3.0 - rank)}
                     )  # fmt: skip
     return {
-        "complexity": complexity, "feature_examples": pd.DataFrame(examples), "feature_logits": pd.DataFrame(logits)
+        "complexity": complexity, "context_length": windows, "feature_examples": pd.DataFrame(examples),
+        "feature_logits": pd.DataFrame(logits),
     }  # fmt: skip

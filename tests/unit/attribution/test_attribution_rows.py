@@ -147,7 +147,7 @@ def test_a_task_that_is_not_acquired_gets_a_plain_reason_and_no_numbers(tmp_path
     performance = pd.Series(
         {
             "task": "t", "status": "scored", "accuracy": 0.52, "accuracy_ci_lo": 0.45, "accuracy_ci_hi": 0.59,
-            "chance": 0.5, "logit_diff": 0.02, "logit_diff_ci_lo": -0.1, "logit_diff_ci_hi": 0.12,
+            "chance": 0.5, "logit_diff": 0.02, "logit_diff_ci_lo": -0.1, "logit_diff_ci_hi": 0.12, "attributable": True,
         }
     )  # fmt: skip
     names = {"step": 8, "layer": 1, "method": "ig", "baseline": "corrupted"}
@@ -157,7 +157,10 @@ def test_a_task_that_is_not_acquired_gets_a_plain_reason_and_no_numbers(tmp_path
     assert np.isnan(row["completeness_gap"])
     dropped = not_acquired_row(pd.Series({"task": "u", "status": "dropped"}), names)
     assert "dropped" in dropped["reason"]
-    write_table(tmp_path / "q.parquet", pd.DataFrame([row, dropped]), ATTRIBUTION_QUALITY, {})
+    sentences = not_acquired_row(pd.Series({**performance, "task": "v", "attributable": False}), names)
+    assert sentences["status"] == "not_attributable"
+    assert "no patch prefix" in sentences["reason"]
+    write_table(tmp_path / "q.parquet", pd.DataFrame([row, dropped, sentences]), ATTRIBUTION_QUALITY, {})
     table = read_table(tmp_path / "q.parquet")
-    assert table["n_examples"].tolist() == [0, 0]
-    assert len(primary_attribution(table)) == 2
+    assert table["n_examples"].tolist() == [0, 0, 0]
+    assert len(primary_attribution(table)) == 3

@@ -1,10 +1,13 @@
+import dataclasses
 import json
+from collections import Counter
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snapcoder.tasks.files import Candidate, parse_task_lines, tokenize_candidates
+from snapcoder.tasks.rejections import REASONS
 
 VALID = {"clean_prefix": "the man", "patch_prefix": "the men", "clean_answer": " is", "patch_answer": " are"}
 
@@ -31,10 +34,11 @@ def candidate(clean, patch, answer, other):
     return Candidate("t", "file", "", clean, patch, answer, other)
 
 
-def refused(one, context_length=20):
-    examples, rejected = tokenize_candidates([one], LETTERS, context_length=context_length)
-    assert len(examples) + rejected["t"] == 1
-    return rejected["t"] == 1
+def refused(one, context_length=20, seen=None):
+    """The reason why a candidate is refused; None when it is kept."""
+    examples, rejected = tokenize_candidates([one], LETTERS, context_length=context_length, seen=seen)
+    assert len(examples) + rejected["t"].total() == 1
+    return next(iter(rejected["t"]), None)
 
 
 def test_a_valid_line_becomes_a_candidate_of_its_file_or_of_the_task_that_it_names():
@@ -64,26 +68,39 @@ def test_a_bad_line_is_named_in_one_line(line, message):
 
 def test_an_example_keeps_its_tokens():
     examples, rejected = tokenize_candidates([candidate("dab", "ddd", " b", " a")], LETTERS, context_length=4)
-    assert rejected == {"t": 0}
+    assert rejected == {"t": Counter()}
     (example,) = examples
     assert example.clean_tokens == tuple(LETTERS("dab"))
     assert (example.clean_token, example.patch_token) == (LETTERS.ids[" b"], LETTERS.ids[" a"])
 
 
-def test_each_filter_refuses_its_own_fault():
-    assert not refused(candidate("dab", "ddd", " b", " a"))
-    assert refused(candidate("dab", "dddd", " b", " ab")), "an answer of two tokens"
-    assert refused(candidate("dab", "dddab", " b", " a")), "prefixes of different lengths"
-    assert refused(candidate("da", "dd", "b", "d")), "a + b merge at the join"
-    assert refused(candidate("dab", "ddd", " b", " b")), "both answers are the same token"
-    assert refused(candidate("dab", "ddd", " b", " a"), context_length=1), "longer than the context"
+def test_each_filter_refuses_its_own_fault_by_name():
+    assert refused(candidate("dab", "ddd", " b", " a")) is None
+    assert refused(candidate("dab", "dddd", " b", " ab")) == "answer_not_one_token"
+    assert refused(candidate("dab", "dddab", " b", " a")) == "lengths_differ"
+    assert refused(candidate("da", "bd", "b", "d")) == "merged_at_join"
+    assert refused(candidate("dab", "ddd", " b", " b")) == "same_answer"
+    assert refused(candidate("dab", "ddd", " b", " a"), context_length=1) == "context_too_long"
+    assert refused(candidate("dab", "ddd", " b", " a"), seen=set(LETTERS("dab b"))) == "token_unseen"
+    assert refused(candidate("dab", "ddd", " b", " a"), seen=set(LETTERS("dab b a ddd"))) is None
+
+
+def test_the_same_tokens_count_once_per_task():
+    one = candidate("dab", "ddd", " b", " a")
+    again = dataclasses.replace(one, case="another name", cluster="another cluster")
+    examples, rejected = tokenize_candidates([one, again, again], LETTERS, context_length=9)
+    assert len(examples) == 1
+    assert rejected["t"] == {"duplicate": 2}
+    examples, rejected = tokenize_candidates([one, dataclasses.replace(one, task="u")], LETTERS, context_length=9)
+    assert [example.task for example in examples] == ["t", "u"]
 
 
 @settings(max_examples=200)
 @given(*[st.text("abcd ", min_size=1, max_size=6)] * 2, *[st.text("abcd ", min_size=1, max_size=3)] * 2)
 def test_whatever_passes_the_filters_satisfies_every_promise(clean, patch, answer, other):
     examples, rejected = tokenize_candidates([candidate(clean, patch, answer, other)], LETTERS, context_length=5)
-    assert len(examples) + rejected["t"] == 1
+    assert len(examples) + rejected["t"].total() == 1
+    assert set(rejected["t"]) <= set(REASONS)
     for example in examples:
         assert len(example.clean_tokens) == len(example.patch_tokens) <= 5
         assert example.clean_token != example.patch_token

@@ -1,5 +1,7 @@
 """Induction and templates: examples that are made, not mined."""
 
+from collections import Counter
+
 import numpy as np
 
 from snapcoder.tasks.files import tokenize_candidates
@@ -53,7 +55,7 @@ def test_templates_come_in_both_directions_and_ask_for_agreement():
     assert len(texts) == len(candidates)
     for c in candidates:
         assert (c.task, c.patch_prefix, c.clean_prefix, c.patch_answer, c.clean_answer) in texts
-    assert {c.task for c in candidates} == {"sva_simple", "sva_nounpp"}
+    assert {c.task for c in candidates} == {"sva_simple", "sva_nounpp", "sva_within_rc"}
 
 
 def test_a_word_tokenizer_keeps_all_templates_and_a_letter_tokenizer_none():
@@ -69,5 +71,5 @@ def test_a_word_tokenizer_keeps_all_templates_and_a_letter_tokenizer_none():
     kept, rejected = tokenize_candidates(candidates, by_word, context_length=64)
     uneven = [c for c in candidates if len(c.clean_prefix.split()) != len(c.patch_prefix.split())]
     assert len(kept) == len(candidates) - len(uneven)
-    assert sum(rejected.values()) == len(uneven)
+    assert sum(rejected.values(), Counter()).total() == len(uneven)
     assert tokenize_candidates(candidates, by_letter, context_length=64)[0] == []

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -5,10 +7,12 @@ import torch
 from planted_tasks import make_examples
 
 from snapcoder.storage.tables import read_table, write_table
-from snapcoder.tables.tasks import TASK_EXAMPLES, TASK_PERFORMANCE
+from snapcoder.storage.task_examples import cluster_ids, task_lines
+from snapcoder.tables.tasks import TASK_EXAMPLES, TASK_PERFORMANCE, TASK_SPLITS
 from snapcoder.tasks.intervals import bootstrap_weights, mean_interval
-from snapcoder.tasks.performance import task_performance
+from snapcoder.tasks.performance import split_rows, task_performance
 from snapcoder.tasks.scoring import batches_by_length, score_examples
+from snapcoder.tasks.selection import split_halves
 
 
 def scored(logit_diffs, task="t", step=0, cluster=None):
@@ -28,7 +32,8 @@ def scored(logit_diffs, task="t", step=0, cluster=None):
 
 
 def performance(frame, tasks=(("t", "ready"),)):
-    return task_performance(frame, pd.DataFrame(tasks, columns=["task", "status"]), bootstrap=300, seed=0)
+    rows = pd.DataFrame(tasks, columns=["task", "status"]).assign(attributable=True)
+    return task_performance(frame, rows, bootstrap=300, seed=0)
 
 
 def test_scores_equal_one_full_forward_pass_per_example(model):
@@ -92,6 +97,36 @@ def test_a_dropped_task_keeps_a_row_per_snapshot_and_all_rows_fit_their_table(tm
 def test_a_task_without_scores_at_a_snapshot_is_an_error_that_names_both():
     with pytest.raises(ValueError, match="task other was not scored at step 0"):
         performance(scored([1.0, 2.0]), tasks=(("t", "ready"), ("other", "ready")))
+
+
+def test_snapshots_that_were_scored_on_other_examples_are_refused():
+    second = scored([1.0, 2.0], step=4).assign(example=[0, 7])
+    with pytest.raises(ValueError, match="task t: snapshots were scored on other examples"):
+        performance(pd.concat([scored([1.0, 2.0]), second]))
+
+
+def test_the_table_of_halves_names_the_lines_that_attribution_takes(tmp_path):
+    rng = np.random.default_rng(0)
+    examples = [dataclasses.replace(e, cluster=str(n // 3)) for n, e in enumerate(make_examples("one", 30, rng))]
+    sentences = [
+        dataclasses.replace(e, task="whole", scoring="sequence", clean_start=1, patch_start=1) for e in examples[:5]
+    ]
+    mixed = [*examples, *sentences, *make_examples("two", 9, rng)]
+    frame = pd.concat([scored(np.ones(n), task=task) for task, n in (("one", 30), ("whole", 5), ("two", 9))])
+    frame = frame.assign(example=np.arange(44), cluster=cluster_ids(mixed))
+    tasks = pd.DataFrame({"task": ["one", "two", "whole"], "attributable": [True, True, False]})
+    rows = split_rows(frame, tasks, largest=6)
+    write_table(tmp_path / "splits.parquet", rows, TASK_SPLITS, {})
+    table = read_table(tmp_path / "splits.parquet")
+    halves = split_halves(task_lines(mixed), cluster_ids(mixed), largest=6)
+    for task, (ranking, evaluation) in halves.items():
+        of_task = table[table["task"] == task]
+        assert of_task.loc[of_task["split"] == "ranking", "example"].tolist() == ranking.tolist()
+        assert of_task.loc[of_task["split"] == "evaluation", "example"].tolist() == evaluation.tolist()
+    assert set(table.loc[table["task"] == "whole", "split"]) == {"unused"}
+    assert table["split"].value_counts().to_dict() == {"unused": 24, "ranking": 10, "evaluation": 10}
+    shared = table[table["split"] != "unused"].groupby(["task", "cluster"])["split"].nunique()
+    assert (shared == 1).all(), "no cluster in both halves"
 
 
 def test_the_bootstrap_interval_covers_the_normal_theory_interval():

@@ -6,13 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from planted_tasks import make_examples
 
+from snapcoder.storage.tables import read_table, write_table
 from snapcoder.storage.task_examples import read_examples, task_lines, write_examples
+from snapcoder.tables.tasks import TASK_REJECTIONS
+from snapcoder.tasks.rejections import REASONS, rejection_rows
 from snapcoder.tasks.selection import TaskDraft, select_tasks, split_halves, with_texts
 
 
 def draft(task, n, note=""):
     examples = make_examples(task, n, np.random.default_rng(len(task)))
-    return TaskDraft(task, "file", examples, n_rejected=3, note=note)
+    return TaskDraft(task, "file", examples, rejected={"duplicate": 2, "same_answer": 1}, note=note)
 
 
 def test_a_task_with_too_few_examples_is_dropped_with_its_reason():
@@ -23,6 +26,7 @@ def test_a_task_with_too_few_examples_is_dropped_with_its_reason():
     big, small = rows.to_dict("records")
     assert (big["n_examples"], big["status"], big["reason"]) == (8, "ready", "")
     assert (small["n_examples"], small["status"], small["n_rejected"]) == (3, "dropped", 3)
+    assert (big["attributable"], big["n_clusters"]) == (True, 8)
     assert small["reason"] == "3 independent among 3 valid examples, tasks.min_examples is 5; no words"
 
 
@@ -43,9 +47,23 @@ def test_two_tasks_of_one_name_are_refused():
 
 def test_many_examples_of_few_clusters_are_too_few():
     many = [dataclasses.replace(e, cluster=str(n % 4)) for n, e in enumerate(draft("repeated", 80).examples)]
-    _, rows = select_tasks([TaskDraft("repeated", "template", many, 0)], max_examples=200, min_examples=5, seed=0)
+    _, rows = select_tasks([TaskDraft("repeated", "template", many)], max_examples=200, min_examples=5, seed=0)
     assert rows["status"].tolist() == ["dropped"]
     assert rows["reason"][0].startswith("4 independent among 80 valid examples")
+
+
+def test_every_refusal_is_a_row_and_the_counts_add_up(tmp_path):
+    drafts = [draft("one", 9), TaskDraft("two", "file", [], {"no_partner": 7, "duplicate": 0})]
+    _, tasks = select_tasks(drafts, max_examples=9, min_examples=1, seed=0)
+    rows = rejection_rows((one.task, one.rejected) for one in drafts)
+    write_table(tmp_path / "rejections.parquet", rows, TASK_REJECTIONS, {})
+    table = read_table(tmp_path / "rejections.parquet")
+    assert table.values.tolist() == [["one", "duplicate", 2], ["one", "same_answer", 1], ["two", "no_partner", 7]]
+    assert table.groupby("task")["n"].sum().to_dict() == tasks.set_index("task")["n_rejected"].to_dict()
+    (reason,) = (column for column in TASK_REJECTIONS.columns if column.name == "reason")
+    assert set(reason.categories) == set(REASONS)
+    write_table(tmp_path / "empty.parquet", rejection_rows([]), TASK_REJECTIONS, {})
+    assert read_table(tmp_path / "empty.parquet").empty
 
 
 def test_halves_are_disjoint_equally_long_capped_and_within_their_task():

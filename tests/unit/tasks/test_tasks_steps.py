@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from planted_tasks import N_FEATURES, STEPS, VOCAB, make_dictionary
+from planted_tasks import D_MODEL, N_FEATURES, STEPS, VOCAB, make_dictionary
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from snapcoder.attribution.task_prompts import read_snapshot_prompts
@@ -15,6 +15,7 @@ from snapcoder.job import Job
 from snapcoder.language_model import run_from
 from snapcoder.ngram_fitting import fit_ngrams
 from snapcoder.steps.ablation import ablation
+from snapcoder.steps.ablation_tables import ablation_tables
 from snapcoder.steps.attribution import attribution
 from snapcoder.steps.attribution_tables import attribution_tables
 from snapcoder.steps.behaviour import behaviour
@@ -23,22 +24,26 @@ from snapcoder.steps.prompts import prompts
 from snapcoder.steps.task_performance import task_performance
 from snapcoder.steps.tasks import tasks
 from snapcoder.steps.token_classes import token_classes
+from snapcoder.storage.activations import RowTable, write_cache
 from snapcoder.storage.dictionaries import write_dictionary
 from snapcoder.storage.json_file import write_json
 from snapcoder.storage.ngram_text import read_ngram_text
 from snapcoder.storage.ngrams import write_ngrams
-from snapcoder.storage.prompts import PromptError
-from snapcoder.storage.tables import read_table
+from snapcoder.storage.prompts import PromptError, read_prompts
+from snapcoder.storage.tables import read_table, write_table
 from snapcoder.storage.task_examples import read_examples
 from snapcoder.storage.tokens import TokenTable, write_tokens
 from snapcoder.tables.attribution import primary_attribution
+from snapcoder.tables.snapshot_features import SNAPSHOT_FEATURES
+from snapcoder.tasks.scoring import sequence_log_probs
 
 SETTINGS = {
     "tasks": {
         "max_examples": 30, "min_examples": 10, "prefix_tokens": 6, "attribution_examples": 6, "ig_steps": 27,
         "attributions": ["atp_corrupted", "ig_zero", "ig_mean"], "ig_tolerance": 0.05, "sign_flips": 200, "exact_top": 3,
         "exact_random": 4, "shown_examples": 2, "shown_features": 3, "batch_tokens": 300,
-        "top_features": 5, "k_grid": [0, 1, 4], "random_draws": 2, "bootstrap": 40, "seed": 0,
+        "top_features": 5, "k_grid": [0, 1, 4], "k_shares": [0.1], "control_sizes": [2], "random_draws": 2,
+        "matched_draws": 3, "single_features": 3, "bootstrap": 40, "seed": 0,
     },
     "behaviour": {"sequences": 8, "bootstrap": 20, "batch_size": 4, "text_sequences": 6, "seed": 0},
 }  # fmt: skip
@@ -65,8 +70,8 @@ class Study:
     def everything(self):
         self.run(
             tasks,
-            {"tokens": "tokens.h5", "tokenizer": "tokenizer.json", "files": ["known.jsonl"]},
-            {"examples": "examples.jsonl", "table": "tasks.parquet"},
+            {"tokens": "tokens.h5", "tokenizer": "tokenizer.json", "files": ["known.jsonl", "judged.txt"]},
+            {"examples": "examples.jsonl", "table": "tasks.parquet", "rejections": "rejections.parquet"},
         )
         text = {"tokens": "tokens.h5", "ngrams": "ngrams.h5"}
         self.run(ngram_text, text, {"text": "ngram_text.h5"})
@@ -92,15 +97,21 @@ class Study:
         self.run(
             task_performance,
             {"examples": [f"t{step}.parquet" for step in STEPS], "tasks": "tasks.parquet"},
-            {"table": "performance.parquet"},
+            {"table": "performance.parquet", "splits": "splits.parquet"},
         )
         for step in STEPS:
             self.attribution(step)
+        for step in STEPS:
             self.ablation(step)
         self.run(
             attribution_tables,
-            {name: [f"{name}{step}.parquet" for step in STEPS] for name in (*ATTRIBUTED, "curves")},
-            {name: f"{name}.parquet" for name in (*ATTRIBUTED, "curves")},
+            {name: [f"{name}{step}.parquet" for step in STEPS] for name in ATTRIBUTED},
+            {name: f"{name}.parquet" for name in ATTRIBUTED},
+        )
+        self.run(
+            ablation_tables,
+            {name: [f"{name}{step}.parquet" for step in STEPS] for name in ("curves", "summary")},
+            {name: f"{name}.parquet" for name in ("curves", "summary")},
         )
 
     def attribution(self, step):
@@ -130,12 +141,15 @@ class Study:
                 "facts": f"step{step}/snapshot.json",
                 "tasks": "examples.jsonl",
                 "attribution": f"attribution{step}.parquet",
+                "final": [f"attribution{base}.parquet" for base in STEPS],
                 "prompts": [f"p{base}.h5" for base in STEPS],
                 "own": f"p{step}.h5",
                 "dictionary": "dictionary.safetensors",
                 "extension": [],
+                "features": "features.parquet",
+                "cache": "cache.h5",
             },
-            {"curves": f"curves{step}.parquet"},
+            {name: f"{name}{step}.parquet" for name in ("curves", "summary")},
             layer=1,
             step=step,
         )
@@ -162,11 +176,27 @@ def study(tmp_path_factory, model):
         measured = {"feature": np.arange(N_FEATURES), "rate": 0.25 * ~np.isnan(mean_active), "mean_active": mean_active}
         pd.DataFrame(measured).to_parquet(root / f"features{step}.parquet")
     (root / "known.jsonl").write_text(known_task(model, rng))
+    (root / "judged.txt").write_text(judged_task(model, rng))
     dictionary = make_dictionary(rng)
     write_dictionary(root / "dictionary.safetensors", dictionary, {})
+    write_cached(root, rng)
     study = Study(root)
     study.everything()
     return study
+
+
+def write_cached(root, rng):
+    """Activations and feature statistics of cached rows, one file each for all snapshots."""
+    zeros = np.zeros(60, dtype=np.int32)
+    rows = RowTable(np.arange(60, dtype=np.int32), zeros, zeros, zeros, (np.arange(60) >= 50).astype(np.uint8))
+    write_cache(
+        root / "cache.h5", [rng.normal(size=(60, D_MODEL)).astype(np.float32)], rows=rows, step=0, layer=1,
+        site="blocks.1.resid_post", d_model=D_MODEL, dtype="float32", provenance={},
+    )  # fmt: skip
+    numbers = {column.name: rng.uniform(0, 1, N_FEATURES) for column in SNAPSHOT_FEATURES.columns}
+    table = pd.DataFrame({**numbers, "layer": 1, "feature": np.arange(N_FEATURES), "step": 0, "added": False})
+    table.loc[0, ["rate", "mean_active"]] = 0, np.nan  # one that never fires
+    write_table(root / "features.parquet", table, SNAPSHOT_FEATURES, {})
 
 
 def known_task(model, rng):
@@ -183,6 +213,47 @@ def known_task(model, rng):
     lines.append({**lines[0], "clean_answer": lines[0]["clean_answer"] + f" {WORDS[1]}"})
     lines.append({**lines[0], "patch_prefix": WORDS[1]})
     return "".join(json.dumps({**line, "case": "known"}) + "\n" for line in lines)
+
+
+def judged_task(model, rng):
+    """Pairs of sentences in the layout of CLAMS, the right one being what the random model finds more probable."""
+    lines = []
+    for _ in range(20):
+        pair = [tuple(rng.integers(3, VOCAB, size=5).tolist()) for _ in range(2)]
+        log_probs = sequence_log_probs(model, [((0, *tokens), 1) for tokens in pair], batch_size=2)
+        for judgement, at in ((True, log_probs.argmax()), (False, log_probs.argmin())):
+            lines.append(f"{judgement}\t" + " ".join(WORDS[token - 3] for token in pair[at]) + "\n")
+    return "".join(lines)
+
+
+def test_whole_sentences_are_scored_at_every_snapshot_and_never_attributed(study):
+    rows = read_table(study.root / "tasks.parquet").set_index("task")
+    assert (rows.loc["judged", "status"], rows.loc["judged", "attributable"]) == ("ready", False)
+    performance = read_table(study.root / "performance.parquet").set_index(["task", "step"]).loc["judged"]
+    assert performance["accuracy"].tolist() == [1.0] * len(STEPS)
+    assert performance["acquired"].all()
+    quality = read_table(study.root / "quality.parquet").set_index(["task", "step"]).loc["judged"]
+    assert set(quality["status"]) == {"not_attributable"}
+    assert quality["reason"].str.contains("no patch prefix").all()
+    assert "judged" not in set(read_table(study.root / "attribution.parquet")["task"])
+    assert "judged" not in set(read_table(study.root / "curves.parquet")["task"])
+
+
+def test_the_table_of_halves_is_what_prompts_were_captured_for(study):
+    splits = read_table(study.root / "splits.parquet")
+    used = splits.loc[splits["split"] != "unused", "example"]
+    assert sorted(used) == read_prompts(study.root / "p8.h5").line.tolist()
+    examples = read_examples(study.root / "examples.jsonl")
+    assert [examples[line].task for line in splits["example"]] == splits["task"].tolist()
+    assert set(splits.loc[splits["task"] == "judged", "split"]) == {"unused"}
+
+
+def test_refusals_are_counted_by_reason(study):
+    rejections = read_table(study.root / "rejections.parquet").set_index(["task", "reason"])["n"]
+    assert rejections["known"].to_dict() == {"answer_not_one_token": 1, "lengths_differ": 1}
+    rows = read_table(study.root / "tasks.parquet").set_index("task")["n_rejected"]
+    totals = rejections.groupby("task").sum()
+    assert totals.to_dict() == rows[rows > 0].to_dict()
 
 
 def test_tasks_come_from_files_and_from_text_and_the_rest_is_dropped_with_a_reason(study):
@@ -214,7 +285,7 @@ def test_a_task_done_by_the_model_is_acquired_attributed_and_ablated(study):
         assert rows.loc[[("atp", "corrupted")], "ig_steps"].tolist() == [1]
     primary = primary_attribution(quality)
     assert len(primary) == len(performance)
-    others = primary[primary["status"] == "not_acquired"]
+    others = primary[primary["status"] != "attributed"]
     assert others["reason"].str.len().min() > 10
     assert len(others) + (quality["status"] == "attributed").sum() == len(quality)
     attributed = read_table(study.root / "attribution.parquet")
@@ -310,11 +381,18 @@ def excluded(study):
 def test_curves_end_where_they_must(study):
     curves = read_table(study.root / "curves.parquet")
     curves = curves[curves["task"] == "known"]
-    assert set(curves["k"]) == {0, 1, 4, N_FEATURES}
-    assert set(zip(curves["ranking"], curves["draw"], strict=True)) == {
-        ("attr_here", 0), ("norm", 0), ("random", 0), ("random", 1),
-    }  # fmt: skip
-    for _, here in curves.groupby("step"):
+    ranked = {(ranking, ablation, "feature", 0)
+              for ranking in ("attr_here", "attr_final", "norm") for ablation in ("zero", "mean", "resample")}  # fmt: skip
+    controls = {(name, "resample", "feature", draw) for name, n in (("random", 2), ("matched", 3)) for draw in range(n)}
+    baselines = {("attr_here", "resample", unit, 0) for unit in ("neuron", "pca")}
+    names = ["ranking", "ablation", "unit", "draw"]
+    assert set(curves[names].itertuples(index=False, name=None)) == ranked | controls | baselines
+    drawn = curves["ranking"].isin(["random", "matched"])
+    assert set(curves.loc[drawn, "k"]) == {2}
+    of_features = curves[~drawn & (curves["unit"] == "feature")]
+    assert set(of_features["k"]) == {0, 1, 2, 4, N_FEATURES}
+    assert set(curves.loc[curves["unit"] == "pca", "k"]) == {0, 1, 2, 4, D_MODEL}
+    for _, here in of_features.groupby(["step", "ablation"]):
         at = here.groupby(["mode", "k"])["metric"]
         spread, ends = at.max() - at.min(), at.first()
         assert spread[("disrupt", 0)] == spread[("restore", N_FEATURES)] == 0
@@ -322,9 +400,31 @@ def test_curves_end_where_they_must(study):
         assert ends[("restore", 0)] == ends[("disrupt", N_FEATURES)]
 
 
+def test_the_final_ranking_is_that_of_the_last_base_snapshot(study):
+    curves = read_table(study.root / "curves.parquet").set_index(["step", "mode", "ablation", "k"])
+    here, final = (curves[curves["ranking"] == name]["metric"] for name in ("attr_here", "attr_final"))
+    here = here[(curves["unit"] == "feature")[curves["ranking"] == "attr_here"]]
+    pd.testing.assert_series_equal(here.loc[STEPS[-1]], final.loc[STEPS[-1]], check_names=False)
+    assert not here.loc[STEPS[0]].equals(final.loc[STEPS[0]])
+
+
+def test_every_full_curve_has_a_summary_and_only_the_main_one_is_tested(study):
+    curves, summary = read_table(study.root / "curves.parquet"), read_table(study.root / "summary.parquet")
+    key = ["task", "step", "mode", "ranking", "ablation", "unit"]
+    full = curves[~curves["ranking"].isin(["random", "matched"])][key].drop_duplicates()
+    assert sorted(summary[key].itertuples(index=False)) == sorted(full.itertuples(index=False))
+    main = (summary["ranking"] == "attr_here") & (summary["ablation"] == "resample") & (summary["unit"] == "feature")
+    assert (summary["matched_k"].notna() == main).all()
+    assert (summary["nonadditivity"].notna() == (main & (summary["mode"] == "disrupt"))).all()
+    assert summary.loc[main, "p_matched_holm"].between(0.25, 1).all()
+    neurons = summary[summary["unit"] == "neuron"]
+    np.testing.assert_allclose(neurons["effect_share"].dropna(), 1, atol=1e-4)
+
+
 def test_running_again_gives_the_same_bytes(study):
-    names = ["examples.jsonl", "tasks.parquet", "b8.parquet", "t8.parquet", "p8.h5", "performance.parquet"]
-    names += [f"{name}8.parquet" for name in (*ATTRIBUTED, "curves")]
+    names = ["examples.jsonl", "tasks.parquet", "rejections.parquet", "splits.parquet", "b8.parquet", "t8.parquet"]
+    names += ["p8.h5", "performance.parquet"]
+    names += [f"{name}8.parquet" for name in (*ATTRIBUTED, "curves", "summary")]
     before = {name: (study.root / name).read_bytes() for name in names}
     study.everything()
     assert [name for name in names if (study.root / name).read_bytes() != before[name]] == []

@@ -153,8 +153,11 @@ def _linear(joint: Agreement, gap: float, tolerance: float) -> tuple[str, str]:
 
 
 def not_acquired_row(performance: pd.Series, names: Mapping[str, object]) -> dict[str, object]:
-    """Return the ATTRIBUTION_QUALITY row of a task that the snapshot cannot do, from its performance row."""
-    if performance["status"] == "dropped":
+    """Return the ATTRIBUTION_QUALITY row of a task that is not attributed at a snapshot, from its performance row."""
+    scored_only = performance["status"] == "scored" and not performance["attributable"]
+    if scored_only:
+        reason = "whole sentences are compared: there is no patch prefix to trace the difference to"
+    elif performance["status"] == "dropped":
         reason = "the task was dropped: too few valid examples (table tasks says why)"
     else:
         reason = (
@@ -167,7 +170,7 @@ def not_acquired_row(performance: pd.Series, names: Mapping[str, object]) -> dic
     return {
         **names,
         "task": performance["task"],
-        "status": "not_acquired",
+        "status": "not_attributable" if scored_only else "not_acquired",
         "reason": reason,
         "ig_steps": 0,
         "tried_steps": [],

@@ -42,6 +42,8 @@ def feature_card(tables: Mapping[str, pd.DataFrame], feature: int) -> str:
         )
     for _, facts in _of(tables, "complexity", feature).iterrows():
         lines += ["", f"  type {facts['type']}, complexity {_number(facts['complexity'])} of 5"]
+        if facts.get("context_window", np.nan) > 0:
+            lines.append(f"  needs {facts['context_window']:.0f} tokens of context (median of its strongest)")
         lines.append(f"  strongest token {facts['top_token']!r} ({facts['top_token_share']:.0%} of its activation)")
     logits = _of(tables, "feature_logits", feature)
     for moment in ("onset", "final"):

@@ -18,7 +18,7 @@ _TIMING = (
 )  # fmt: skip
 _COMPLEXITY = (
     "n_active", "token_entropy", "top_token", "top_token_share", "token_r2", "prev_r2", "bigram_r2", "position_r2",
-    "context_need", "bigram_need", "repeat_score", "complexity", "type",
+    "context_need", "bigram_need", "repeat_score", "context_window", "complexity", "type",
 )  # fmt: skip
 _EVIDENCE = ("onset_lo", "onset_hi", "evidence", "verdict", "agreement")
 _STABILITY = ("n_seeds", "seed_match_cos", "seed_shared_share", "onset_near_share")

@@ -28,10 +28,11 @@ def attribution(job: Job) -> None:
     # From the snapshot's own scores, not from the table of all: adding a snapshot must not touch the others.
     scored, tasks = read_table(job.path("examples")), read_table(job.path("table"))
     performance = task_performance(scored, tasks, bootstrap=settings.bootstrap, seed=settings.seed)
-    acquired = [str(task) for task in performance.loc[performance["acquired"], "task"]]
+    chosen = performance["acquired"] & performance["attributable"]
+    acquired = [str(task) for task in performance.loc[chosen, "task"]]
     where = {"step": step, "layer": layer}
     names = {**where, "method": PRIMARY[0], "baseline": PRIMARY[1]}
-    missing = [not_acquired_row(row, names) for _, row in performance[~performance["acquired"]].iterrows()]
+    missing = [not_acquired_row(row, names) for _, row in performance[~chosen].iterrows()]
     done = _attributed(job, settings, acquired, step=step, layer=layer) if acquired else []
     for output, schema, parts in (
         ("attribution", ATTRIBUTION, [tables.attribution for tables in done]),

@@ -6,7 +6,6 @@ from snapcoder.job import Job
 from snapcoder.storage.tables import joined, read_table, write_table
 from snapcoder.study.analysis import TaskSettings
 from snapcoder.tables.attribution import ATTRIBUTION, ATTRIBUTION_POSITIONS, ATTRIBUTION_QUALITY
-from snapcoder.tables.tasks import ABLATION_CURVES
 
 
 def attribution_tables(job: Job) -> None:
@@ -15,7 +14,6 @@ def attribution_tables(job: Job) -> None:
     attributed = [read_table(path) for path in job.paths("attribution")]
     strongest = [part[(part["rank"] <= top) | part["exact_effect"].notna()] for part in attributed]
     write_table(job.output("attribution"), joined(strongest, ATTRIBUTION), ATTRIBUTION, job.core)
-    rest = (("quality", ATTRIBUTION_QUALITY), ("positions", ATTRIBUTION_POSITIONS), ("curves", ABLATION_CURVES))
-    for name, schema in rest:
+    for name, schema in (("quality", ATTRIBUTION_QUALITY), ("positions", ATTRIBUTION_POSITIONS)):
         parts: list[pd.DataFrame] = [read_table(path) for path in job.paths(name)]
         write_table(job.output(name), joined(parts, schema), schema, job.core)

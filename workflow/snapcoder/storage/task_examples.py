@@ -1,6 +1,5 @@
 """Examples of tasks, one JSON object per line: the format of sparse feature circuits, with our tokens beside the text."""
 
-import dataclasses
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,12 +10,20 @@ import numpy as np
 from snapcoder.storage.atomic import write_text
 from snapcoder.storage.hashing import canonical_json
 
+SCORINGS = ("answer", "sequence")
+
 
 @dataclass(frozen=True)
 class Example:
-    """Two prefixes of equal length, and the single tokens that rightly continue them.
+    """One question, in one of two ways of scoring.
 
-    The metric is logit(clean_token) − logit(patch_token) at the last position.
+    answer: two prefixes of equal length, and the single tokens that rightly continue them. The metric is
+    logit(clean_token) − logit(patch_token) at the last position of the clean prefix; with the patch prefix, the other
+    answer is right, which is what attribution needs.
+
+    sequence: two texts of any length, the clean one right and the patch one wrong, each behind an end-of-text token.
+    The metric is log p(clean) − log p(patch) over the tokens from `clean_start` and `patch_start` on. There is no
+    prefix after which the other is right, so these are scored and never attributed. Answers are empty and −1.
     """
 
     task: str
@@ -31,9 +38,25 @@ class Example:
     clean_token: int
     patch_token: int
     cluster: str = ""  # examples of one task that share it are not independent; empty: independent of all others
+    scoring: str = "answer"
+    clean_start: int = 0
+    patch_start: int = 0
+
+    @property
+    def attributable(self) -> bool:
+        """Whether the patch prefix makes the other answer right, so that the metric can be traced to what differs."""
+        return self.scoring == "answer"
 
     def __post_init__(self) -> None:
-        if len(self.clean_tokens) != len(self.patch_tokens) or not self.clean_tokens:
+        if self.scoring not in SCORINGS:
+            raise ValueError(f"task {self.task}: scoring is {self.scoring!r}, must be one of {', '.join(SCORINGS)}")
+        if self.scoring == "sequence":
+            for tokens, start in ((self.clean_tokens, self.clean_start), (self.patch_tokens, self.patch_start)):
+                if not 1 <= start < len(tokens):
+                    raise ValueError(
+                        f"task {self.task}: scored from token {start} of {len(tokens)}; there must be one before it"
+                    )
+        elif len(self.clean_tokens) != len(self.patch_tokens) or not self.clean_tokens:
             raise ValueError(
                 f"task {self.task}: prefixes of {len(self.clean_tokens)} and {len(self.patch_tokens)} tokens; "
                 "both must have the same length, at least 1"
@@ -45,7 +68,7 @@ def write_examples(path: str | Path, examples: Iterable[Example]) -> None:
 
     The lines hold no provenance, so that the format stays what other tools read; the step's record has it.
     """
-    write_text(path, "".join(canonical_json(dataclasses.asdict(example)) + "\n" for example in examples))
+    write_text(path, "".join(canonical_json(vars(example)) + "\n" for example in examples))
 
 
 def read_examples(path: str | Path) -> list[Example]:
@@ -80,8 +103,9 @@ def cluster_ids(examples: Sequence[Example]) -> np.ndarray:
 
 
 def task_lines(examples: Iterable[Example]) -> dict[str, np.ndarray]:
-    """Return, for each task in order of first appearance, the lines (from 0) of its examples."""
+    """Return, for each task that can be attributed, in order of first appearance, the lines (from 0) of its examples."""
     lines: dict[str, list[int]] = {}
     for line, example in enumerate(examples):
-        lines.setdefault(example.task, []).append(line)
+        if example.attributable:
+            lines.setdefault(example.task, []).append(line)
     return {task: np.array(of_task, dtype=np.int64) for task, of_task in lines.items()}

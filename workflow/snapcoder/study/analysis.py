@@ -92,19 +92,24 @@ class TaskSettings:
 
     files: tuple[str, ...] = setting(
         (),
-        "Task files in the JSONL format of sparse feature circuits (docs/definitions.md), beside the built-in ones.",
+        "Task files, or patterns of them, beside the built-in tasks: sparse feature circuits, BLiMP, CLAMS or MultiBLiMP, "
+        "told apart by their content (docs/definitions.md).",
         unique=True,
     )
     built_in: bool = setting(
-        True, "Make the built-in tasks: agreement pairs mined from held-out text, templates, induction."
+        True,
+        "Make the built-in tasks: agreement, copies and closing marks mined from held-out text, templates, induction.",
     )
-    max_examples: int = setting(200, "Examples kept per task.", unit="examples", minimum=4)
+    max_examples: int = setting(
+        200,
+        "Examples kept per task; half of them where built-in copies and closing marks are asked from both sides.",
+        unit="examples",
+        minimum=4,
+    )
     min_examples: int = setting(
         40, "A task with fewer independent examples is dropped, with a row that says so.", unit="examples", minimum=4
     )
-    prefix_tokens: int = setting(
-        24, "Length of the contexts of agreement pairs mined from held-out text.", unit="tokens", minimum=4
-    )
+    prefix_tokens: int = setting(24, "Length of the contexts mined from held-out text.", unit="tokens", minimum=4)
     attribution_examples: int = setting(
         24,
         "Examples per task that rank features, and as many others that ablations are scored on.",
@@ -155,7 +160,35 @@ class TaskSettings:
         minimum=0,
         unique=True,
     )
-    random_draws: int = setting(5, "Random rankings beside each curve.", unit="draws", minimum=1)
+    k_shares: tuple[float, ...] = setting(
+        (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5),
+        "Further numbers of features ablated, as shares of the dictionary (the grid of MIB); those close to one of k_grid "
+        "are left out.",
+        minimum=0,
+        maximum=1,
+        unique=True,
+    )
+    control_sizes: tuple[int, ...] = setting(
+        (10, 50),
+        "Numbers of features at which random and matched features are ablated too.",
+        unit="features",
+        minimum=1,
+        unique=True,
+    )
+    random_draws: int = setting(20, "Draws of features at random, per size.", unit="draws", minimum=1)
+    matched_draws: int = setting(
+        40,
+        "Draws of features matched to the top ones by deciles of decoder norm and firing rate, per size. Corrected over "
+        "the sizes, p can fall below 0.05 only with 20 draws per size.",
+        unit="draws",
+        minimum=1,
+    )
+    single_features: int = setting(
+        10,
+        "Top features that are also ablated one by one, to compare the sum with their joint effect.",
+        unit="features",
+        minimum=1,
+    )
     bootstrap: int = setting(200, "Bootstrap draws over examples.", unit="draws", minimum=20)
     seed: int = setting(0, "Seed of examples, random rankings and bootstraps.", minimum=0)
 

@@ -50,11 +50,14 @@ _SECTIONS: dict[str, tuple[str, ...]] = {
     "phase_segments": ("phases",),
     "examples": ("features",),
     "complexity": ("features",),
+    "context_length": ("context",),
+    "explanations": ("explain",),
     "logits": ("features",),
     "report": ("report",),
 }
 
 _MAKING = frozenset({"files", "built_in", "max_examples", "min_examples", "prefix_tokens"})
+_ABLATING = frozenset({"k_grid", "k_shares", "control_sizes", "random_draws", "matched_draws", "single_features"})
 _ATTRIBUTING = frozenset(
     {
         "attributions",
@@ -68,8 +71,8 @@ _ATTRIBUTING = frozenset(
         "batch_tokens",
     }
 )
-_CARRYING = _ATTRIBUTING | {"attribution_examples", "top_features", "k_grid", "random_draws", "bootstrap"}
-"""Keys of `tasks` that make the examples, that attribution alone reads, and that say how abilities are traced."""
+_CARRYING = _ATTRIBUTING | _ABLATING | {"attribution_examples", "top_features", "bootstrap"}
+"""Keys of `tasks` that make the examples, that ablation or attribution alone read, and that say how abilities are traced."""
 
 _EVOLUTION_DRAWS = frozenset({"null_draws", "bootstrap", "seed"})
 _TIMING = frozenset(
@@ -113,9 +116,9 @@ _UNUSED: dict[str, frozenset[str]] = {
     "token_classes": frozenset({"sequences", "batch_size", "text_sequences"}),
     "phase_metrics": frozenset({"models", "permutations", "interval_draws"}),
     "tasks": _CARRYING | {"files"},  # files reach the step as inputs
-    "task_performance": _MAKING | (_CARRYING - {"bootstrap"}),
+    "task_performance": _MAKING | (_CARRYING - {"bootstrap", "attribution_examples"}),
     "prompts": _MAKING | (_CARRYING - {"attribution_examples"}) | {"seed"},
-    "attribution": _MAKING | {"top_features", "k_grid", "random_draws"},
+    "attribution": _MAKING | _ABLATING | {"top_features"},
     "ablation": _MAKING | _ATTRIBUTING | {"top_features"},
     "timing": _EVOLUTION_DRAWS | (_TIMING - {"sigmoid_r2"}),
     "onset_distribution": _TIMING - {"null_draws"},

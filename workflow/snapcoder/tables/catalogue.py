@@ -2,6 +2,7 @@
 
 from snapcoder.storage.tables import TableSchema
 from snapcoder.tables import (
+    ablation,
     attribution,
     behaviour,
     controls,
@@ -38,6 +39,7 @@ TABLES: dict[str, TableSchema] = {
         phases,
         behaviour,
         tasks,
+        ablation,
         attribution,
         features,
         report,

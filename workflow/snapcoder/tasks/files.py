@@ -1,10 +1,20 @@
 """Tasks from JSONL files in the format of sparse feature circuits (Marks et al. 2024), filtered for a tokenizer."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from snapcoder.storage.task_examples import Example
+from snapcoder.tasks.rejections import (
+    CONTEXT_TOO_LONG,
+    DUPLICATE,
+    LENGTHS_DIFFER,
+    MERGED_AT_JOIN,
+    NOT_ONE_TOKEN,
+    SAME_ANSWER,
+    UNSEEN,
+)
 
 Encode = Callable[[str], list[int]]
 """Text to token ids, without special tokens."""
@@ -58,35 +68,68 @@ def parse_task_lines(text: str, *, file: str, task: str) -> list[Candidate]:
 
 
 def tokenize_candidates(
-    candidates: Iterable[Candidate], encode: Encode, *, context_length: int
-) -> tuple[list[Example], dict[str, int]]:
-    """Return the candidates that are valid examples for a tokenizer, and how many of each task were refused.
+    candidates: Iterable[Candidate],
+    encode: Encode,
+    *,
+    context_length: int,
+    seen: Collection[int] | None = None,
+) -> tuple[list[Example], dict[str, Counter[str]]]:
+    """Return the candidates that are valid examples for a tokenizer, and for each task how many were refused and why.
 
     Valid: both answers are exactly one token and differ, the prefixes have the same number of tokens and fit the
-    context, and no token spans the join of prefix and answer (the filters of Marks et al.).
+    context, no token spans the join of prefix and answer (the filters of Marks et al.), and no candidate of the task
+    gave the same tokens before. With `seen`, all tokens must be among it. The reasons are those of `rejections`;
+    a candidate with several faults counts under the first.
     """
     examples: list[Example] = []
-    rejected: dict[str, int] = {}
+    refused: dict[str, Counter[str]] = {}
+    known: set[tuple[object, ...]] = set()
+    ids: dict[str, list[int]] = {}
+
+    def cached(text: str) -> list[int]:  # templates ask for one prefix many times
+        if text not in ids:
+            ids[text] = encode(text)
+        return ids[text]
+
     for candidate in candidates:
-        example = _tokenized(candidate, encode, context_length)
-        rejected.setdefault(candidate.task, 0)
-        if example is None:
-            rejected[candidate.task] += 1
+        example = _tokenized(candidate, cached, context_length)
+        counts = refused.setdefault(candidate.task, Counter())
+        if isinstance(example, str):
+            counts[example] += 1
+            continue
+        tokens = (*example.clean_tokens, *example.patch_tokens, example.clean_token, example.patch_token)
+        if seen is not None and not all(token in seen for token in tokens):
+            counts[UNSEEN] += 1
+        elif (candidate.task, tokens) in known:
+            counts[DUPLICATE] += 1
         else:
+            known.add((candidate.task, tokens))
             examples.append(example)
-    return examples, rejected
+    return examples, refused
 
 
-def _tokenized(candidate: Candidate, encode: Encode, context_length: int) -> Example | None:
+def _tokenized(candidate: Candidate, encode: Encode, context_length: int) -> Example | str:
+    """Return the example, or the reason why the candidate is none."""
     clean, patch = encode(candidate.clean_prefix), encode(candidate.patch_prefix)
-    if len(clean) != len(patch) or not 1 <= len(clean) <= context_length:
-        return None
-    clean_token = _joined_answer(candidate.clean_prefix, clean, candidate.clean_answer, encode)
+    if len(clean) != len(patch):
+        return LENGTHS_DIFFER
+    if len(clean) > context_length:
+        return CONTEXT_TOO_LONG
     # Both answers are scored on the clean prefix, so each must join it cleanly, and the patch answer its own prefix.
-    patch_token = _joined_answer(candidate.clean_prefix, clean, candidate.patch_answer, encode)
-    own_patch_token = _joined_answer(candidate.patch_prefix, patch, candidate.patch_answer, encode)
-    if clean_token is None or patch_token is None or patch_token != own_patch_token or clean_token == patch_token:
-        return None
+    answers: list[int] = []
+    for prefix, tokens, answer in (
+        (candidate.clean_prefix, clean, candidate.clean_answer),
+        (candidate.clean_prefix, clean, candidate.patch_answer),
+        (candidate.patch_prefix, patch, candidate.patch_answer),
+    ):
+        joined = encode(prefix + answer)
+        if not tokens or joined[: len(tokens)] != tokens:
+            return MERGED_AT_JOIN
+        if len(joined) != len(tokens) + 1:
+            return NOT_ONE_TOKEN
+        answers.append(joined[-1])
+    if answers[0] == answers[1]:
+        return SAME_ANSWER
     return Example(
         task=candidate.task,
         kind=candidate.kind,
@@ -97,14 +140,7 @@ def _tokenized(candidate: Candidate, encode: Encode, context_length: int) -> Exa
         patch_answer=candidate.patch_answer,
         clean_tokens=tuple(clean),
         patch_tokens=tuple(patch),
-        clean_token=clean_token,
-        patch_token=patch_token,
+        clean_token=answers[0],
+        patch_token=answers[1],
         cluster=candidate.cluster,
     )
-
-
-def _joined_answer(prefix: str, tokens: list[int], answer: str, encode: Encode) -> int | None:
-    joined = encode(prefix + answer)
-    if len(joined) != len(tokens) + 1 or joined[:-1] != tokens:
-        return None
-    return joined[-1]

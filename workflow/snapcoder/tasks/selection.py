@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -14,13 +14,14 @@ from snapcoder.storage.task_examples import Example, cluster_ids
 class TaskDraft:
     """All examples of one task that passed its filters, before capping.
 
-    `note` says why there may be few; it ends up in the reason of a dropped task.
+    `rejected` counts the candidates that are none, by reason (`rejections`). `note` says why there may be few; it ends
+    up in the reason of a dropped task.
     """
 
     task: str
     kind: str
     examples: list[Example]
-    n_rejected: int
+    rejected: Mapping[str, int] = field(default_factory=dict)
     note: str = ""
 
 
@@ -30,8 +31,9 @@ def select_tasks(
     """Return the examples kept, task by task in the order of their names, and the rows of the table `tasks`.
 
     Examples are shuffled (seeded by `seed` and the task's name, so that adding a task changes no other) and capped;
-    a task with fewer than `min_examples` independent ones (clusters) is dropped with a reason.
-    Raises ValueError when two drafts share a name.
+    the two directions of one question stay together, so that no answer is favoured. A task with fewer than
+    `min_examples` independent ones (clusters) is dropped with a reason.
+    Raises ValueError when two drafts share a name, or a draft mixes ways of scoring.
     """
     names = [draft.task for draft in drafts]
     for name in names:
@@ -40,23 +42,42 @@ def select_tasks(
     examples: list[Example] = []
     rows = []
     for draft in sorted(drafts, key=lambda draft: draft.task):
-        order = task_rng(draft.task, seed).permutation(len(draft.examples))[:max_examples]
+        if len({example.scoring for example in draft.examples}) > 1:
+            raise ValueError(f"task {draft.task} mixes examples that are scored in different ways; split the task file")
+        order = _chosen(draft.examples, max_examples, task_rng(draft.task, seed))
         n_independent = len(set(cluster_ids(draft.examples).tolist()))
         enough = n_independent >= min_examples
+        kept = [draft.examples[index] for index in order]
         if enough:
-            examples += [draft.examples[index] for index in order.tolist()]
+            examples += kept
         rows.append(
             {
                 "task": draft.task,
                 "kind": draft.kind,
-                "n_examples": len(order) if enough else len(draft.examples),
-                "n_rejected": draft.n_rejected,
+                "attributable": all(example.attributable for example in draft.examples),
+                "n_examples": len(kept) if enough else len(draft.examples),
+                "n_clusters": len(set(cluster_ids(kept).tolist())) if enough else n_independent,
+                "n_rejected": sum(draft.rejected.values()),
                 "status": "ready" if enough else "dropped",
                 "reason": "" if enough else _reason(draft, n_independent, min_examples),
             }
         )
-    columns = ["task", "kind", "n_examples", "n_rejected", "status", "reason"]
+    columns = ["task", "kind", "attributable", "n_examples", "n_clusters", "n_rejected", "status", "reason"]
     return examples, pd.DataFrame(rows, columns=columns)
+
+
+def _chosen(examples: list[Example], largest: int, rng: np.random.Generator) -> list[int]:
+    """Return the indices of at most `largest` examples in random order, both directions of a question side by side."""
+    questions: dict[frozenset[tuple[tuple[int, ...], int]], list[int]] = {}
+    for index, example in enumerate(examples):
+        sides = ((example.clean_tokens, example.clean_token), (example.patch_tokens, example.patch_token))
+        questions.setdefault(frozenset(sides), []).append(index)
+    members = list(questions.values())
+    chosen: list[int] = []
+    for question in rng.permutation(len(members)).tolist():
+        if len(chosen) + len(members[question]) <= largest:
+            chosen += members[question]
+    return chosen
 
 
 def _reason(draft: TaskDraft, n_independent: int, min_examples: int) -> str:

@@ -1,10 +1,11 @@
-"""Subject–verb agreement from templates, after the `simple` and `nounpp` sets of sparse feature circuits.
+"""Subject–verb agreement from templates, after the `simple`, `nounpp` and `within_rc` sets of sparse feature circuits.
 
 Which candidates survive is up to the tokenizer (see `files.tokenize_candidates`): with a small vocabulary mostly
 pronouns, with a large one the nouns too.
 """
 
 from snapcoder.tasks.files import Candidate
+from snapcoder.tasks.questions import both_texts
 
 _SUBJECTS = (
     ("he", "they"), ("she", "they"), ("the man", "the men"), ("the king", "the kings"), ("the son", "the sons"),
@@ -18,10 +19,19 @@ _PHRASES = (
     "from the sons of Israel", "with the king", "with the kings", "by the sea", "before all the people",
     "near the man", "near the men", "among you", "of his father",
 )  # fmt: skip
+_HEADS = (
+    "the man", "the men", "the king", "the kings", "the word", "the words", "the city", "the cities", "the day",
+    "the days", "the son", "the sons", "the house", "the houses", "the servant", "the servants",
+)  # fmt: skip
+_CLAUSE_OPENINGS = ("And", "For")
 
 
 def template_candidates() -> list[Candidate]:
-    """Return the candidates of both tasks, sva_simple and sva_nounpp, each in both directions, in a fixed order."""
+    """Return the candidates of sva_simple, sva_nounpp and sva_within_rc, each in both directions, in a fixed order.
+
+    within_rc: the verb agrees with the subject of its relative clause, and the head noun before it misleads as often
+    as it helps: both directions follow every head, and heads come in both numbers.
+    """
     candidates = []
     for opening in _OPENINGS:
         for subjects in _SUBJECTS:
@@ -29,14 +39,18 @@ def template_candidates() -> list[Candidate]:
                 candidates += _both("sva_simple", opening, subjects, "", verbs)
                 for phrase in _PHRASES:
                     candidates += _both("sva_nounpp", opening, subjects, f" {phrase}", verbs)
+    for opening in _CLAUSE_OPENINGS:
+        for head in _HEADS:
+            for subjects in _SUBJECTS:
+                for verbs in _VERBS:
+                    candidates += _both("sva_within_rc", f"{opening} {head} that", subjects, "", verbs, head)
     return candidates
 
 
-def _both(task: str, opening: str, subjects: tuple[str, str], phrase: str, verbs: tuple[str, str]) -> list[Candidate]:
+def _both(
+    task: str, opening: str, subjects: tuple[str, str], phrase: str, verbs: tuple[str, str], head: str = ""
+) -> list[Candidate]:
     prefixes = [f"{opening} {subject}{phrase}" for subject in subjects]
-    case = f"{subjects[0]}/{subjects[1]}{phrase}"
+    case = f"{subjects[0]}/{subjects[1]}{phrase}" + (f" after {head}" if head else "")
     cluster = f"{case}:{verbs[0]}/{verbs[1]}"  # openings and directions repeat one question, they ask no new one
-    return [
-        Candidate(task, "template", case, prefixes[0], prefixes[1], verbs[0], verbs[1], cluster),
-        Candidate(task, "template", case, prefixes[1], prefixes[0], verbs[1], verbs[0], cluster),
-    ]
+    return both_texts(task, (case, case), prefixes, verbs, cluster)
