@@ -5,10 +5,12 @@ import xml.etree.ElementTree as ElementTree
 import pandas as pd
 import pytest
 
+from snapcoder.figures.attribution_truth import best_steps
 from snapcoder.figures.catalogue import CATALOGUE, FIGURES
 from snapcoder.figures.drawing import DRAW, draw
 from snapcoder.figures.save import figure_bytes
 from snapcoder.provenance.embedded import embedded_provenance
+from snapcoder.tables.attribution import primary_attribution
 from snapcoder.tables.catalogue import TABLES
 
 PROVENANCE = {"step": "figures", "settings": {"study": "a study with – and ω"}, "code": "abc"}
@@ -86,3 +88,16 @@ def test_a_study_of_one_snapshot_still_draws(study_tables):
     for figure in CATALOGUE:
         figure_bytes(draw(figure, single), provenance=PROVENANCE, title=figure.title)
     assert isinstance(single["snapshots"], pd.DataFrame)
+
+
+def test_attribution_is_compared_with_the_truth_at_the_snapshot_that_does_the_task_best(study_tables):
+    quality = primary_attribution(study_tables["attribution_quality"])
+    performance = study_tables["task_performance"]
+    (task,) = set(quality.loc[quality["status"] == "attributed", "task"])
+    of_task = performance[performance["task"] == task]
+    best = int(of_task.sort_values("accuracy")["step"].iloc[-1])
+    assert best_steps(quality, performance) == {task: best}
+    figure = CATALOGUE[FIGURES.index("attribution_truth")]
+    said = texts(draw(figure, study_tables))
+    assert "r 0.97, held out 0.80" in said
+    assert "slope 1.10, n 5" in said

@@ -201,3 +201,20 @@ def test_a_task_above_chance_at_the_last_snapshot_only_is_undecidable(study_tabl
     performance.loc[performance["step"] < 2000, "acquired"] = False
     finding = findings({**study_tables, "task_performance": performance})["task_agreement_his_their"]
     assert finding.verdict == "undecidable"
+
+
+def test_attribution_is_judged_by_exact_effects_of_the_primary_method(told, study_tables):
+    assert told["attribution_exact"].verdict == "found"
+    assert "median r of 0.97" in told["attribution_exact"].sentence
+    assert told["attribution_significance"].verdict == "found"
+    quality = study_tables["attribution_quality"]
+    primary = quality["method"] == "ig"
+    worse = changed(
+        study_tables, "attribution_quality",
+        exact_r=quality["exact_r"].where(~primary, 0.5), n_significant=quality["n_significant"].where(~primary, 0),
+    )  # fmt: skip
+    found = findings(worse)
+    assert found["attribution_exact"].verdict == "not_found"
+    assert found["attribution_significance"].verdict == "not_found"
+    unknown = changed(study_tables, "attribution_quality", exact_r=np.nan)
+    assert findings(unknown)["attribution_exact"].verdict == "undecidable"

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from snapcoder.figures.axes import step_text
-from snapcoder.figures.style import BLUE, GREY, new_figure, not_found
+from snapcoder.figures.style import BLUE, GREY, SMALL, new_figure, not_found
 from snapcoder.tables.attribution import primary_attribution
 
 _TASKS, _COLUMNS = 6, 3
@@ -40,12 +40,13 @@ def plot_truth(verified: pd.DataFrame, quality: pd.Series, ax: Axes) -> Axes:
     ax.set_ylim(low, high)
     ax.set_aspect("equal")
     ax.locator_params(nbins=5)
-    ax.set_title(
-        f"{quality['task']}, step {step_text(quality['step'])}\n"
-        f"r {_shown(quality['exact_r'])} (held out {_shown(quality['exact_r_heldout'])}), "
+    ax.set_title(f"{quality['task']}, step {step_text(quality['step'])}")
+    ax.text(
+        0.98, 0.03,
+        f"r {_shown(quality['exact_r'])}, held out {_shown(quality['exact_r_heldout'])}\n"
         f"slope {_shown(quality['exact_slope'])}, n {len(verified)}",
-        fontsize=9.0,
-    )
+        ha="right", va="bottom", fontsize=SMALL, transform=ax.transAxes,
+    )  # fmt: skip
     return ax
 
 

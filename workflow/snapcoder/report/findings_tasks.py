@@ -9,6 +9,8 @@ from snapcoder.report.finding import Finding, Statistic, Verdict, between, numbe
 from snapcoder.report.findings_ablation import ablation_findings
 from snapcoder.tables.attribution import primary_attribution
 
+LINEAR_R = 0.95  # correlation with exact effects that the table's column linear asks for
+
 
 def task_findings(tables: Mapping[str, pd.DataFrame]) -> list[Finding]:
     """Return findings about every task: acquired or not, and carried by how few features."""
@@ -29,7 +31,7 @@ def task_findings(tables: Mapping[str, pd.DataFrame]) -> list[Finding]:
     quality = primary_attribution(tables["attribution_quality"])
     done = quality[quality["status"] == "attributed"] if not quality.empty else quality
     found += ablation_findings(tables)
-    return [*found, _quality(done)] if not done.empty else found
+    return [*found, _quality(done), _exact(done), _significance(done)] if not done.empty else found
 
 
 def _acquisition(performance: pd.DataFrame, task: str, since: int | None) -> Finding:
@@ -113,4 +115,55 @@ def _quality(done: pd.DataFrame) -> Finding:
             Statistic("median share of the error term", error.value, "attribution_quality", error.low, error.high),
         ),
         caveat="Counted as found with a gap below 10% and an error share below one half.",
+    )
+
+
+def _exact(done: pd.DataFrame) -> Finding:
+    """Say how far attributions may be read as effects: of one feature, on the same and on other examples."""
+    name, r = "attribution_quality", median_interval(done["exact_r"])
+    heldout, linear = median_interval(done["exact_r_heldout"]), int((done["linear"] == "yes").sum())
+    high = int((done["exact_r"] >= LINEAR_R).sum())
+    claim = "Attribution is what ablating one feature does"
+    if not r.n:
+        return undecidable("attribution_exact", "tasks", claim, "Too few features were verified.", name)
+    sentence = (
+        f"Over {plural(r.n, 'pair')} of task and snapshot, attributions correlate with exact effects of single features by a "
+        f"median r of {number(r.value)} {between(r.low, r.high)}; r ≥ {LINEAR_R:g} at {high}, linear in all respects at "
+        f"{linear}. With effects on examples that ranked no feature: {number(heldout.value)} "
+        f"{between(heldout.low, heldout.high)}."
+    )
+    return Finding(
+        "attribution_exact",
+        "tasks",
+        claim,
+        "found" if r.value >= LINEAR_R else "not_found",
+        sentence,
+        (
+            Statistic("median r with exact effects", r.value, name, r.low, r.high),
+            Statistic("median r on held-out examples", heldout.value, name, heldout.low, heldout.high),
+            Statistic("linear in all respects", linear, name, unit="task × snapshot"),
+        ),
+        caveat="Column linear of the table says where attribution must not be read as effect, and why. A low correlation on "
+        "held-out examples means that few examples ranked the features, not that attribution is wrong on them.",
+    )
+
+
+def _significance(done: pd.DataFrame) -> Finding:
+    name, some = "attribution_quality", done[done["n_significant"] > 0]
+    tasks = sorted(some["task"].unique())
+    most = int(done["n_significant"].max())
+    sentence = (
+        f"With {int(done['n_examples'].min())} to {int(done['n_examples'].max())} examples, "
+        f"{plural(len(some), 'pair')} of task and snapshot out of {len(done)} have a feature whose mean attribution "
+        "differs from 0 (sign flips of clusters of examples, false discovery rate 5% within the pair)"
+        + (f": of {', '.join(tasks)}, at most {plural(most, 'feature')}." if tasks else ".")
+    )
+    return Finding(
+        "attribution_significance",
+        "tasks",
+        "Single features carry an ability beyond chance",
+        "found" if tasks else "not_found",
+        sentence,
+        (Statistic("task × snapshot with a significant feature", len(some), name),),
+        caveat="Not found means not shown with this number of examples (tasks.attribution_examples).",
     )
