@@ -64,6 +64,7 @@ localrules:
     sweep_table,
     landing,
     control_statistics,
+    explanations,
 
 
 def settings(step, **more):
@@ -171,6 +172,13 @@ def extensions(suffix):
     )
 
 
+def explanation_tables():
+    """What a language model says of the features; none unless explain.endpoint names a service."""
+    if not STUDY.explain.endpoint:
+        return []
+    return ["<results>/tables/block{layer}/feature_explanations.parquet"]
+
+
 def extension_tables():
     return ["<results>/tables/block{layer}/extension_metrics.parquet"] if ADDED else []
 
@@ -245,9 +253,12 @@ def report_tables():
         "order_tests",
         "attribution",
         "attribution_quality",
+        "attribution_positions",
         "ablation_curves",
+        "ablation_summary",
         "feature_examples",
         "complexity",
+        "context_length",
         "feature_logits",
     ]
     return [
@@ -255,6 +266,7 @@ def report_tables():
         *training_log(),
         *expand("<results>/tables/block{{layer}}/{table}.parquet", table=layer),
         *extension_tables(),
+        *explanation_tables(),
     ]
 
 

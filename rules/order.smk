@@ -89,6 +89,7 @@ rule order_tests:
         draws=expand("<models>/behaviour/step{step}.draws.parquet", step=SHOWN),
         formation="<results>/tables/block{layer}/formation_onset.parquet",
         onsets="<results>/tables/block{layer}/feature_onsets.parquet",
+        explanations=explanation_tables(),
     output:
         table="<results>/tables/block{layer}/order_tests.parquet",
         record="<records>/order_tests.block{layer}.json",
@@ -108,7 +109,7 @@ rule order_tests:
     shell:
         "python -m snapcoder order_tests --in timing {input.timing} --in complexity {input.complexity}"
         " --in phase_metrics {input.phase_metrics} --in draws {input.draws} --in formation {input.formation}"
-        " --in onsets {input.onsets}"
+        " --in onsets {input.onsets} --in explanations {input.explanations}"
         " --out table {output.table}"
         " --record {output.record} --settings {params.settings:q} --code {params.code} --threads {threads}"
         " --log {log}"

@@ -160,6 +160,8 @@ rule attribution:
         tasks="<text>/tasks/examples.jsonl",
         examples="<models>/behaviour/step{step}.tasks.parquet",
         table="<text>/tables/tasks.parquet",
+        tokenizer="<text>/corpus/tokenizer.json",
+        features="<results>/trajectories/block{layer}/step{step}.parquet",
         prompts=expand("<models>/prompts/block{{layer}}/step{step}.h5", step=BASE),
         own="<models>/prompts/block{layer}/step{step}.h5",
         dictionary="<results>/crosscoder/block{layer}/dictionary.safetensors",
@@ -167,6 +169,7 @@ rule attribution:
     output:
         attribution="<results>/attribution/block{layer}/step{step}.parquet",
         quality="<results>/attribution/block{layer}/step{step}.quality.parquet",
+        positions="<results>/attribution/block{layer}/step{step}.positions.parquet",
         record="<records>/attribution.block{layer}.step{step}.json",
     log:
         "<logs>/attribution.block{layer}.step{step}.log",
@@ -185,7 +188,8 @@ rule attribution:
         "python -m snapcoder attribution --in facts {input.facts} --in weights {input.weights}"
         " --in tasks {input.tasks} --in examples {input.examples} --in table {input.table} --in prompts {input.prompts}"
         " --in own {input.own} --in dictionary {input.dictionary} --in extension {input.extension}"
-        " --out attribution {output.attribution} --out quality {output.quality}"
+        " --in tokenizer {input.tokenizer} --in features {input.features}"
+        " --out attribution {output.attribution} --out quality {output.quality} --out positions {output.positions}"
         " --record {output.record} --settings {params.settings:q} --code {params.code} --threads {threads}"
         " --log {log}"
 
@@ -196,12 +200,19 @@ rule ablation:
         weights=checkpoint_files,
         tasks="<text>/tasks/examples.jsonl",
         attribution="<results>/attribution/block{layer}/step{step}.parquet",
+        # Base snapshots alone: an added one must not rerun the others.
+        final=expand(
+            "<results>/attribution/block{{layer}}/step{step}.parquet", step=BASE
+        ),
         prompts=expand("<models>/prompts/block{{layer}}/step{step}.h5", step=BASE),
         own="<models>/prompts/block{layer}/step{step}.h5",
         dictionary="<results>/crosscoder/block{layer}/dictionary.safetensors",
         extension=own_extension(".safetensors"),
+        features="<results>/trajectories/block{layer}/step{step}.parquet",
+        cache="<caches>/block{layer}/step{step}.h5",
     output:
         curves="<results>/ablation/block{layer}/step{step}.parquet",
+        summary="<results>/ablation/block{layer}/step{step}.summary.parquet",
         record="<records>/ablation.block{layer}.step{step}.json",
     log:
         "<logs>/ablation.block{layer}.step{step}.log",
@@ -218,9 +229,11 @@ rule ablation:
         code=code("ablation"),
     shell:
         "python -m snapcoder ablation --in facts {input.facts} --in weights {input.weights}"
-        " --in tasks {input.tasks} --in attribution {input.attribution} --in prompts {input.prompts}"
-        " --in own {input.own} --in dictionary {input.dictionary} --in extension {input.extension}"
-        " --out curves {output.curves}"
+        " --in tasks {input.tasks} --in attribution {input.attribution} --in final {input.final}"
+        " --in prompts {input.prompts} --in own {input.own}"
+        " --in dictionary {input.dictionary} --in extension {input.extension}"
+        " --in features {input.features} --in cache {input.cache}"
+        " --out curves {output.curves} --out summary {output.summary}"
         " --record {output.record} --settings {params.settings:q} --code {params.code} --threads {threads}"
         " --log {log}"
 
@@ -234,13 +247,14 @@ rule attribution_tables:
             "<results>/attribution/block{{layer}}/step{step}.quality.parquet",
             step=SHOWN,
         ),
-        curves=expand(
-            "<results>/ablation/block{{layer}}/step{step}.parquet", step=SHOWN
+        positions=expand(
+            "<results>/attribution/block{{layer}}/step{step}.positions.parquet",
+            step=SHOWN,
         ),
     output:
         attribution="<results>/tables/block{layer}/attribution.parquet",
         quality="<results>/tables/block{layer}/attribution_quality.parquet",
-        curves="<results>/tables/block{layer}/ablation_curves.parquet",
+        positions="<results>/tables/block{layer}/attribution_positions.parquet",
         record="<records>/attribution_tables.block{layer}.json",
     log:
         "<logs>/attribution_tables.block{layer}.log",
@@ -257,7 +271,40 @@ rule attribution_tables:
         code=code("attribution_tables"),
     shell:
         "python -m snapcoder attribution_tables --in attribution {input.attribution}"
-        " --in quality {input.quality} --in curves {input.curves}"
-        " --out attribution {output.attribution} --out quality {output.quality} --out curves {output.curves}"
+        " --in quality {input.quality} --in positions {input.positions}"
+        " --out attribution {output.attribution} --out quality {output.quality} --out positions {output.positions}"
+        " --record {output.record} --settings {params.settings:q} --code {params.code} --threads {threads}"
+        " --log {log}"
+
+
+rule ablation_tables:
+    input:
+        curves=expand(
+            "<results>/ablation/block{{layer}}/step{step}.parquet", step=SHOWN
+        ),
+        summary=expand(
+            "<results>/ablation/block{{layer}}/step{step}.summary.parquet",
+            step=SHOWN,
+        ),
+    output:
+        curves="<results>/tables/block{layer}/ablation_curves.parquet",
+        summary="<results>/tables/block{layer}/ablation_summary.parquet",
+        record="<records>/ablation_tables.block{layer}.json",
+    log:
+        "<logs>/ablation_tables.block{layer}.log",
+    benchmark:
+        "<benchmarks>/ablation_tables.block{layer}.jsonl"
+    conda:
+        "../envs/snapcoder.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime="1h",
+    params:
+        settings=settings("ablation_tables"),
+        code=code("ablation_tables"),
+    shell:
+        "python -m snapcoder ablation_tables --in curves {input.curves} --in summary {input.summary}"
+        " --out curves {output.curves} --out summary {output.summary}"
         " --record {output.record} --settings {params.settings:q} --code {params.code} --threads {threads}"
         " --log {log}"

@@ -171,16 +171,17 @@ def table(done: dict[str, dict[str, float]], out: Path) -> str:
         limit = np.mean([done[f"{size}|{seed}|0|ceiling"]["recovered"] for seed in seeds])
         lines += [
             "",
-            f"## {size}, {steps} steps, seeds {', '.join(map(str, seeds))}",
+            f"## {size}, {steps} steps",
             "",
             f"A linear readout fitted to the truth recovers {limit:.3f}.",
             "",
-            "| arm | " + " | ".join(SHOWN) + " |",
-            "|---|" + "---|" * len(SHOWN),
+            "| arm | seeds | " + " | ".join(SHOWN) + " |",
+            "|---|---|" + "---|" * len(SHOWN),
         ]
         for name in dict.fromkeys(key.split("|")[3] for key in keys):
-            runs = [done[key] for key in keys if key.split("|")[3] == name]
-            cells = []
+            of_arm = [key for key in keys if key.split("|")[3] == name]
+            runs = [done[key] for key in of_arm]
+            cells = [", ".join(sorted(key.split("|")[1] for key in of_arm))]
             for column in SHOWN:
                 values = np.array([run[column] for run in runs])
                 spread = f" ± {np.ptp(values) / 2:.3f}" if len(values) > 1 and column == "onset" else ""

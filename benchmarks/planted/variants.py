@@ -110,10 +110,14 @@ class BalancedLoss(Trainer):
             self._weight, self._plain = torch.ones(self.parameters.n_snapshots), self.rows
             self.rows = lambda index: self._plain(index) * self._weight[:, None]
         super().update()
-        assert self.last is not None
-        left = self.last.error.square().sum(dim=(0, 2)) / self._weight.square()
+        left = self._error.square().sum(dim=(0, 2)) / self._weight.square()
         wanted = (left.mean() / left).sqrt().clamp(0.5, 2.0)
         self._weight = 0.98 * self._weight + 0.02 * wanted
+
+    def _computed(self, x: Tensor, z: Tensor, cut: Any, lift: Any, *, sparse: bool) -> Step:
+        step = super()._computed(x, z, cut, lift, sparse=sparse)
+        self._error = step.error
+        return step
 
     def score(self) -> None:
         """Score on the activations as they are."""

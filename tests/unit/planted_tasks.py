@@ -133,3 +133,34 @@ def planted_problem(rng, n_examples, *, carriers=(3, 7)):
         TaskPrompts(examples, offset, clean, patch, csr_array(delta), csr_array(delta.shape, dtype=np.float32)),
         HeadRun(head),
     )
+
+
+def exact_problem(effects, *, n_examples=8, product=False, seed=4):
+    """Examples whose metric changes by known amounts: effects maps features to logits, the same in every example.
+
+    The decoder's first sixteen features are orthonormal and all change at the last position; the head adds up the
+    coordinates of the carriers, or multiplies them (product), and reads nothing else. Patch coordinates of carriers are 0.
+    """
+    rng = np.random.default_rng(seed)
+    dictionary = make_dictionary(rng)
+    directions = np.linalg.qr(rng.normal(size=(D_MODEL, D_MODEL)))[0].astype(np.float32)
+    dictionary.decoder[:, :D_MODEL] = directions
+    dictionary.scale[:] = 1.0
+    here = of_snapshot(dictionary, 8)
+    examples = [replace(example, clean_token=1, patch_token=2) for example in make_examples("t", n_examples, rng, (3,))]
+    offset = np.arange(n_examples + 1) * 3
+    code = np.zeros((2, offset[-1], N_FEATURES), dtype=np.float32)  # clean and patch
+    code[:, offset[1:] - 1, :D_MODEL] = rng.uniform(0.5, 1.0, size=(2, n_examples, D_MODEL))
+    carriers = list(effects)
+    code[:, :, carriers] = 0
+    for feature, effect in effects.items():
+        code[0, offset[1:] - 1, feature] = effect
+    clean, patch = code @ here.decoder
+    read = torch.from_numpy(directions[carriers])
+
+    def head(activation):
+        coordinates = activation[:, -1] @ read.T  # [example, carrier]
+        score = coordinates.prod(dim=1) if product else coordinates.sum(dim=1)
+        return torch.nn.functional.one_hot(torch.tensor(1), VOCAB) * score[:, None]
+
+    return here, TaskPrompts(examples, offset, clean, patch, csr_array(code[0]), csr_array(code[1])), HeadRun(head)

@@ -572,7 +572,7 @@ def _tasks(rng) -> dict[str, pd.DataFrame]:
              "status": "dropped", "reason": "7 examples, fewer than 40"},
         ]
     )  # fmt: skip
-    performance, attribution, quality, curves = [], [], [], []
+    performance, attribution, quality, positions, curves, summary = [], [], [], [], [], []
     for i, step in enumerate(STEPS):
         for task, accuracy in (("agreement_his_their", 0.5 if i < 6 else 0.75 + 0.02 * i), ("induction", 0.51)):
             good = accuracy > 0.6
@@ -584,46 +584,100 @@ def _tasks(rng) -> dict[str, pd.DataFrame]:
                  "prob_correct": 0.2, "loss_answer": 2.0, "chance": 0.5, "acquired": good, "status": "scored",
                  "attributable": True, **(age if task == "agreement_his_their" else {})}
             )  # fmt: skip
-            quality.append(
-                {"task": task, "step": step, "status": "attributed" if good else "not_acquired",
-                 "reason": "" if good else "not above chance", "metric_clean": 1.2, "metric_patch": -1.2,
-                 "completeness_gap": 0.02 if good else np.nan, "error_share": 0.06 if good else np.nan, "n_examples": 32}
-            )  # fmt: skip
+            for method in ("ig", "atp") if good else ("ig",):
+                quality.append(
+                    {"task": task, "step": step, "method": method, "baseline": "corrupted",
+                     "status": "attributed" if good else "not_acquired", "reason": "" if good else "not above chance",
+                     "metric_clean": 1.2, "metric_base": -1.2, "completeness_gap": 0.02 if good else np.nan,
+                     "ig_steps": 9 if good else 0, "tried_steps": [3, 9] if good else [],
+                     "tried_gaps": [0.2, 0.02] if good else [], "error_share": 0.06 if good else np.nan, "n_tested": 30,
+                     "n_significant": 4, "n_exact_top": 3, "n_exact_random": 2, "exact_slope": 1.1, "exact_r": 0.97,
+                     "exact_r2": 0.9, "exact_sign": 0.9, "exact_r_top": 0.96, "exact_sign_top": 1.0, "exact_r_random": 0.5,
+                     "exact_sign_random": 0.5, "exact_r_heldout": 0.8, "linear": "yes" if good else "unknown",
+                     "n_examples": 32, "n_clusters": 30}
+                )  # fmt: skip
             if not good:
                 continue
             for rank, feature in enumerate([3, 7, 11, 20, 25] if i % 2 else [7, 3, 11, 20, 25], 1):
-                attribution.append(
-                    {"task": task, "step": step, "feature": feature, "method": "ig", "ig_steps": 10, "baseline": "corrupted",
-                     "attr": 1.2 / rank * (1 if rank % 4 else -1), "attr_se": 0.05, "attr_abs_mean": 1.3 / rank,
-                     "attr_share": 0.4 / rank, "rank": rank, "n_examples": 32}
-                )  # fmt: skip
-            for mode in ("disrupt", "restore"):
-                for ranking in ("attr_here", "norm", "random"):
-                    for draw in range(3 if ranking == "random" else 1):
-                        for k in (0, 1, 2, 5, 10, 20, 50, N_FEATURES):
-                            reach = 1 - np.exp(-k / (4 if ranking == "attr_here" else 40)) if k < N_FEATURES else 1.0
-                            faith = 1 - reach if mode == "disrupt" else reach
-                            metric = 2.4 * faith - 1.2 + 0.02 * draw
-                            curves.append(
-                                {"task": task, "step": step, "mode": mode, "ranking": ranking, "ablation": "resample", "k": k,
-                                 "draw": draw, "metric": metric, "metric_ci_lo": metric - 0.2, "metric_ci_hi": metric + 0.2,
-                                 "accuracy": 0.5, "faithfulness": faith, "n_examples": 32}
-                            )  # fmt: skip
+                attr = 1.2 / rank * (1 if rank % 4 else -1)
+                for method, swapped in (("ig", feature), ("atp", 28 - feature)):
+                    attribution.append(
+                        {"task": task, "step": step, "feature": swapped, "method": method, "ig_steps": 9,
+                         "baseline": "corrupted", "attr": attr, "attr_se": 0.05, "attr_abs_mean": 1.3 / rank,
+                         "attr_share": 0.4 / rank, "rank": rank, "position_max": 1 - rank, "delta_f": 0.8, "grad_mean": attr / 0.8,
+                         "p_signflip": 0.001 * rank, "q_bh": 0.01 * rank, "exact_effect": 0.9 * attr,
+                         "exact_effect_heldout": 0.8 * attr, "n_examples": 32}
+                    )  # fmt: skip
+            for example, length in ((4, 3), (9, 4)):
+                for feature in (-2, -1, 3, 7):
+                    positions += [
+                        {"task": task, "step": step, "example": example, "feature": feature, "position": place,
+                         "token": HOSTILE if place == 1 else f" tok{place}", "attr": 0.2 * place - 0.1}
+                        for place in range(length)
+                    ]  # fmt: skip
+            curves += _curves(task, step)
+            summary += _curve_summaries(task, step)
     performance.append(
-        {
-            "task": "rare$pair",
-            "step": 0,
-            "n": 0,
-            "chance": 0.5,
-            "acquired": False,
-            "status": "dropped",
-            "attributable": True,
-        }
-    )
+        {"task": "rare$pair", "step": 0, "n": 0, "chance": 0.5, "acquired": False, "status": "dropped", "attributable": True}
+    )  # fmt: skip
     return {
         "tasks": tasks, "task_performance": pd.DataFrame(performance), "attribution": pd.DataFrame(attribution),
-        "attribution_quality": pd.DataFrame(quality), "ablation_curves": pd.DataFrame(curves),
+        "attribution_quality": pd.DataFrame(quality), "attribution_positions": pd.DataFrame(positions),
+        "ablation_curves": pd.DataFrame(curves), "ablation_summary": pd.DataFrame(summary),
     }  # fmt: skip
+
+
+_REACH = {("attr_here", "feature"): 4, ("attr_final", "feature"): 6, ("norm", "feature"): 40, ("attr_here", "neuron"): 20,
+          ("attr_here", "pca"): 15, ("random", "feature"): 60, ("matched", "feature"): 45}  # fmt: skip
+"""Of each ranking and unit, the k at which all but 1/e of the effect is reached."""
+
+
+def _curves(task, step):
+    rows = []
+    for (ranking, unit), reach in _REACH.items():
+        everything = N_FEATURES if unit == "feature" else 32
+        control = ranking in ("random", "matched")
+        several = unit == "feature" and not control
+        for mode in ("disrupt", "restore"):
+            for ablation in ("resample", "mean", "zero") if several else ("resample",):
+                for draw in range(3 if control else 1):
+                    for k in (10, 20) if control else (0, 1, 2, 5, 10, 20, everything):
+                        share = 1 - np.exp(-k / reach) if k < everything else 1.0
+                        faith = 1 - share if mode == "disrupt" else share
+                        metric = (2.4 if ablation == "resample" else 1.6) * (faith - 0.5) + 0.02 * draw
+                        rows.append(
+                            {"task": task, "step": step, "mode": mode, "ranking": ranking, "ablation": ablation, "unit": unit,
+                             "k": k, "draw": draw, "metric": metric, "metric_ci_lo": metric - 0.2,
+                             "metric_ci_hi": metric + 0.2, "accuracy": 0.5, "faithfulness": faith, "n_examples": 32}
+                        )  # fmt: skip
+    return rows
+
+
+def _curve_summaries(task, step):
+    rows = []
+    for (ranking, unit), reach in _REACH.items():
+        if ranking in ("random", "matched"):
+            continue
+        half = reach * np.log(2)
+        for mode in ("disrupt", "restore"):
+            for ablation in ("resample", "mean", "zero") if unit == "feature" else ("resample",):
+                main = (ranking, unit, ablation) == ("attr_here", "feature", "resample")
+                tested = {"matched_k": 10, "matched_exact": 0.9, "percentile_vs_matched": 1.0, "p_matched_holm": 0.03}
+                summed = {
+                    "nonadditivity_k": 10,
+                    "single_sum": 2.5,
+                    "nonadditivity": -0.3,
+                    "nonadditivity_ci_lo": -0.5,
+                    "nonadditivity_ci_hi": -0.1,
+                }
+                rows.append(
+                    {"task": task, "step": step, "mode": mode, "ranking": ranking, "ablation": ablation, "unit": unit,
+                     "n_units": N_FEATURES if unit == "feature" else 32, "effect": 2.4, "effect_share": 0.9, "k50": half,
+                     "k50_ci_lo": half - 1, "k50_ci_hi": half + 1, "cpr": 0.9, "cpr_ci_lo": 0.85, "cpr_ci_hi": 0.95,
+                     "cmd": 0.1, "cmd_ci_lo": 0.05, "cmd_ci_hi": 0.15, "n_examples": 32,
+                     **(tested if main else {}), **(summed if main and mode == "disrupt" else {})}
+                )  # fmt: skip
+    return rows
 
 
 def _meaning(rng, timing: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -633,6 +687,11 @@ def _meaning(rng, timing: pd.DataFrame) -> dict[str, pd.DataFrame]:
         {"feature": live, "n_active": 200, "token_entropy": 1.0, "top_token": [HOSTILE if i == 0 else " the" for i in live],
          "top_token_share": 0.6, "token_r2": 0.7, "bigram_need": 0.2, "context_need": 0.3,
          "complexity": rng.integers(1, 6, len(live)).astype(float), "type": types[rng.integers(0, 4, len(live))]}
+    )  # fmt: skip
+    complexity["context_window"] = 2.0 ** (complexity["complexity"] - 1)
+    windows = pd.DataFrame(
+        {"feature": live, "window": complexity["context_window"].astype(int), "window_q1": 1, "window_q3": 32, "n_examples": 5,
+         "share_reached": 1.0, "kept": 0.95}
     )  # fmt: skip
     examples, logits = [], []
     for feature in live:
@@ -653,5 +712,6 @@ def _meaning(rng, timing: pd.DataFrame) -> dict[str, pd.DataFrame]:
                          "logit": (1 if sign == "promotes" else -1) * (3.0 - rank)}
                     )  # fmt: skip
     return {
-        "complexity": complexity, "feature_examples": pd.DataFrame(examples), "feature_logits": pd.DataFrame(logits)
+        "complexity": complexity, "context_length": windows, "feature_examples": pd.DataFrame(examples),
+        "feature_logits": pd.DataFrame(logits),
     }  # fmt: skip

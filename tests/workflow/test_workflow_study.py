@@ -22,9 +22,9 @@ pytestmark = pytest.mark.study
 
 AFTER_CROSSCODER = {
     "codes", "snapshot_features", "trajectories", "rotation", "dimensionality", "timing", "presence", "feature_onsets", "attribution",
-    "ablation",
+    "ablation", "ablation_tables",
     "attribution_tables", "phase_metrics", "phase_segments", "formation_rows", "formation", "formation_table",
-    "order_tests", "examples", "complexity", "logits", "figures", "report", "landing", "onset_distribution",
+    "order_tests", "examples", "context_length", "complexity", "logits", "figures", "report", "landing", "onset_distribution",
     "onset_sensitivity", "heldout_snapshots",
 }  # fmt: skip
 BATCH = "python -m snapcoder.launch --configfile config/config.yaml --cores 2"
@@ -93,7 +93,7 @@ def test_every_table_is_declared_filled_and_valid(finished):
         schema = TABLES[path.stem]
         assert schema.problems(table) == [], path.stem
         # a model of 40 steps may have acquired no task: then these are empty, and the quality table says why
-        if path.stem not in ("attribution", "ablation_curves"):
+        if path.stem not in ("attribution", "ablation_curves", "ablation_summary"):
             assert table.num_rows > 0, path.stem
 
 
@@ -132,7 +132,17 @@ def test_adding_a_snapshot_runs_its_own_jobs_and_the_aggregates_only(study):
     ):
         assert plan[rule] == ["layer=0, step=24", "layer=0, step=8"]
     assert plan["behaviour"] == ["step=24", "step=8"]
-    untouched = {"corpus", "ngrams", "ngram_text", "pretrain", "crosscoder", "codes", "tasks", "complexity"}
+    untouched = {
+        "corpus",
+        "ngrams",
+        "ngram_text",
+        "pretrain",
+        "crosscoder",
+        "codes",
+        "tasks",
+        "context_length",
+        "complexity",
+    }
     assert not (untouched | {"heldout_snapshots", "formation_rows"}) & set(plan)
     run(study)
     after = content(study)
@@ -176,7 +186,7 @@ def test_a_setting_reruns_what_it_reaches(study):
     study.configure(evolution={"alpha": 0.4})
     plan = study.plan()
     assert {"timing", "onset_distribution", "onset_sensitivity"} <= set(plan)
-    assert not {"heldout_snapshots", "snapshot_features", "trajectories", "complexity"} & set(plan)
+    assert not {"heldout_snapshots", "snapshot_features", "trajectories", "context_length", "complexity"} & set(plan)
     assert not {"crosscoder", "codes", "activations", "behaviour", "prompts"} & set(plan)
 
 

@@ -83,10 +83,11 @@ def block_output(output: Any) -> Tensor:
     return hidden
 
 
-def capture(model: nn.Module, tokens: Tensor, *, layer: int) -> Tensor:
+def capture(model: nn.Module, tokens: Tensor, *, layer: int, positions: Tensor | None = None) -> Tensor:
     """Return the residual stream after block `layer`, [batch, position, model] float32; later blocks do not run.
 
-    tokens: [batch, position] int64. Raises ValueError when the block does not exist or the shape is not as expected.
+    tokens: [batch, position] int64; positions: the same, where they do not count from 0. Raises ValueError when the block
+    does not exist or the shape is not as expected.
     """
     block = _block(model, layer)
 
@@ -94,8 +95,9 @@ def capture(model: nn.Module, tokens: Tensor, *, layer: int) -> Tensor:
         raise _Reached(block_output(output))
 
     handle = block.register_forward_hook(stop)
+    told = {} if positions is None else {"position_ids": positions}
     try:
-        model(input_ids=tokens, use_cache=False)
+        model(input_ids=tokens, use_cache=False, **told)
     except _Reached as reached:
         activation = reached.activation
     else:

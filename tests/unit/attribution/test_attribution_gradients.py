@@ -1,16 +1,23 @@
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from planted_tasks import D_MODEL, N_FEATURES, linear_head, planted_problem, task_prompts
 
 from snapcoder.attribution.continuation import continue_from
-from snapcoder.attribution.gradients import attribute, metric, metric_ends, path_gradient
+from snapcoder.attribution.contributions import attribute
+from snapcoder.attribution.gradients import (
+    clean_gradient,
+    completeness_gap,
+    metric,
+    metric_at,
+    metric_ends,
+    path_gradient,
+    path_gradients,
+    point_numbers,
+)
 from snapcoder.attribution.prompt_codes import of_snapshot
-from snapcoder.attribution.rows import attribution_rows, feature_order, feature_ranking, not_acquired_row, quality_row
+from snapcoder.attribution.rows import feature_ranking
 from snapcoder.language_model import run_from
-from snapcoder.storage.tables import read_table, write_table
-from snapcoder.tables.tasks import ATTRIBUTION, ATTRIBUTION_QUALITY
 
 
 @pytest.fixture
@@ -25,7 +32,7 @@ def here(dictionary):
 
 def gap(attribution, path):
     total = np.asarray(attribution.feature.sum(axis=1)).ravel() + attribution.error
-    return np.abs(total - (path.metric_clean - path.metric_patch)).max()
+    return np.abs(total - (path.metric_clean - path.metric_base)).max()
 
 
 def test_continuing_from_a_block_equals_replacing_its_output_in_a_full_pass(model):
@@ -59,7 +66,7 @@ def test_the_path_ends_are_the_models_own_answers(model, prompts, examples):
 def test_attribution_is_complete_on_a_linear_head_with_any_number_of_points(prompts, here, points):
     path = path_gradient(linear_head(), prompts, points=points)
     found = attribute(prompts, here, path)
-    assert gap(found, path) < 1e-3 * np.abs(path.metric_clean - path.metric_patch).max()
+    assert gap(found, path) < 1e-3 * np.abs(path.metric_clean - path.metric_base).max()
 
 
 def test_attribution_becomes_complete_on_a_real_model_as_points_are_added(model, prompts, here):
@@ -68,7 +75,7 @@ def test_attribution_becomes_complete_on_a_real_model_as_points_are_added(model,
     gaps = [gap(attribute(prompts, here, path), path) for path in paths.values()]
     assert gaps[1] < gaps[0]
     assert gaps[3] < 0.2 * gaps[1]
-    assert gaps[3] < 0.02 * np.abs(paths[64].metric_clean - paths[64].metric_patch).mean()
+    assert gaps[3] < 0.02 * np.abs(paths[64].metric_clean - paths[64].metric_base).mean()
 
 
 def test_on_a_linear_head_attribution_equals_exact_ablation_of_each_feature(prompts, here):
@@ -86,32 +93,6 @@ def test_on_a_linear_head_attribution_equals_exact_ablation_of_each_feature(prom
             assert found[index, feature] == pytest.approx(float(before - after), abs=1e-3)
 
 
-def test_captum_agrees_on_a_real_model(model, prompts, here):
-    captum = pytest.importorskip("captum.attr")
-    index = 1
-    example, rows = prompts.examples[index], slice(prompts.offset[index], prompts.offset[index + 1])
-    decoder = torch.from_numpy(here.decoder / np.float32(here.scale))
-    delta = torch.from_numpy(prompts.delta.toarray()[rows]).float()  # code relative to the patch prompt's
-    change = torch.from_numpy(prompts.clean[rows] - prompts.patch[rows])
-    error = change - delta @ decoder
-    patch = torch.from_numpy(prompts.patch[rows])
-    with continue_from(model, layer=1) as run:
-
-        def of_code(code, error):  # [point, position, feature], [point, position, model]
-            return metric(run, [example] * len(code), patch + code @ decoder + error)
-
-        by_captum = captum.IntegratedGradients(of_code, multiply_by_inputs=True).attribute(
-            (delta[None], error[None]),
-            baselines=(torch.zeros_like(delta)[None], torch.zeros_like(error)[None]),
-            n_steps=8,
-            method="riemann_middle",
-            internal_batch_size=3,
-        )
-        ours = attribute(prompts, here, path_gradient(run, prompts, points=8))
-    np.testing.assert_allclose(ours.feature.toarray()[index], by_captum[0][0].sum(0).detach().numpy(), atol=1e-4)
-    assert ours.error[index] == pytest.approx(float(by_captum[1].sum()), abs=1e-4)
-
-
 def test_only_the_features_that_carry_the_answer_come_first():
     here, prompts, head = planted_problem(np.random.default_rng(11), 10)
     found = attribute(prompts, here, path_gradient(head, prompts, points=8))
@@ -121,50 +102,74 @@ def test_only_the_features_that_carry_the_answer_come_first():
     assert np.abs(found.error).max() < 1e-4
 
 
-def test_the_tables_hold_every_feature_that_has_a_share_and_the_error_and_fit_their_schemas(
-    model, prompts, here, tmp_path
-):
+def test_points_are_the_most_divided_by_three_while_at_least_three_remain():
+    assert [point_numbers(most) for most in (27, 10, 30, 9, 1, 3)] == [
+        (3, 9, 27), (10,), (10, 30), (3, 9), (1,), (3,),
+    ]  # fmt: skip
+
+
+def along(run, prompts, **keywords):
+    ends = metric_ends(run, prompts)
+    change = {"corrupted": prompts.clean - prompts.patch}
+    return path_gradients(run, prompts, change, clean=ends[0], base={"corrupted": ends[1]}, **keywords)["corrupted"]
+
+
+def test_refining_the_midpoint_rule_reuses_its_points_and_equals_taking_all_at_once(model, prompts):
     with continue_from(model, layer=1) as run:
-        path = path_gradient(run, prompts, points=6)
-    found = attribute(prompts, here, path)
-    names = {"task": "planted", "step": 8, "layer": 1}
-    rows = attribution_rows(found, path, points=6, **names)
-    write_table(tmp_path / "a.parquet", rows, ATTRIBUTION, {})
-    dense = found.feature.toarray()
-    features = rows[rows["feature"] >= 0].sort_values("rank")
-    assert features["rank"].tolist() == list(range(1, np.count_nonzero(dense.any(axis=0)) + 1))
-    assert features["attr"].abs().is_monotonic_decreasing
-    assert features["feature"].iloc[0] == np.abs(dense.mean(axis=0)).argmax()
-    first = dense[:, features["feature"].iloc[0]]
-    assert features["attr_se"].iloc[0] == pytest.approx(first.std(ddof=1) / np.sqrt(len(first)))
-    (error,) = rows[rows["feature"] == -1].to_dict("records")
-    assert error["rank"] == 0
-    assert error["attr"] == pytest.approx(found.error.mean())
-    order = feature_order(rows, n_features=N_FEATURES)
-    assert order.tolist() == feature_ranking(found).tolist()
-    quality = quality_row(found, path, **names)
-    assert rows["attr_share"].sum() == pytest.approx(1, abs=2 * quality["completeness_gap"] + 1e-6)
-    assert quality["error_share"] == pytest.approx(error["attr"] / rows["attr"].sum())
-    write_table(tmp_path / "q.parquet", pd.DataFrame([quality]), ATTRIBUTION_QUALITY, {})
-    assert read_table(tmp_path / "q.parquet")["n_examples"].tolist() == [len(prompts.examples)]
+        refined, at_once = along(run, prompts, numbers=(3, 9, 27)), path_gradient(run, prompts, points=27)
+        stepwise = [path_gradient(run, prompts, points=points) for points in (3, 9)]
+    np.testing.assert_allclose(refined.gradient, at_once.gradient, rtol=1e-4, atol=1e-5)
+    assert [points for points, _ in refined.tried] == [3, 9, 27]
+    for (_, gap), direct in zip(refined.tried, [*stepwise, at_once], strict=True):
+        assert gap == pytest.approx(direct.tried[0][1], abs=1e-4)
+    assert refined.tried[-1][1] < refined.tried[0][1]
 
 
-def test_a_task_that_is_not_acquired_gets_a_plain_reason_and_no_numbers(tmp_path):
-    performance = pd.Series(
-        {
-            "task": "t", "status": "scored", "accuracy": 0.52, "accuracy_ci_lo": 0.45, "accuracy_ci_hi": 0.59,
-            "chance": 0.5, "logit_diff": 0.02, "logit_diff_ci_lo": -0.1, "logit_diff_ci_hi": 0.12, "attributable": True,
-        }
-    )  # fmt: skip
-    row = not_acquired_row(performance, step=8, layer=1)
-    assert row["status"] == "not_acquired"
-    assert row["reason"].startswith("accuracy 0.52 [0.45, 0.59] against chance 0.50")
-    assert np.isnan(row["completeness_gap"])
-    dropped = not_acquired_row(pd.Series({"task": "u", "status": "dropped"}), step=8, layer=1)
-    assert "dropped" in dropped["reason"]
-    whole = pd.Series({**performance, "task": "v", "attributable": False})
-    sentences = not_acquired_row(whole, step=8, layer=1)
-    assert sentences["status"] == "not_attributable"
-    assert "no patch prefix" in sentences["reason"]
-    write_table(tmp_path / "q.parquet", pd.DataFrame([row, dropped, sentences]), ATTRIBUTION_QUALITY, {})
-    assert read_table(tmp_path / "q.parquet")["n_examples"].tolist() == [0, 0, 0]
+def test_refining_stops_at_the_tolerance_and_each_path_for_itself(model, prompts):
+    with continue_from(model, layer=1) as run:
+        gaps = dict(along(run, prompts, numbers=(3, 9, 27)).tried)
+        assert gaps[9] < gaps[3]
+        stopped = along(run, prompts, numbers=(3, 9, 27), tolerance=gaps[9])
+        assert (stopped.points, len(stopped.tried)) == (9, 2)
+        ends = metric_ends(run, prompts)
+        change = prompts.clean - prompts.patch
+        near = metric_at(run, prompts, [prompts.clean - 1e-3 * change])[0]
+        both = path_gradients(
+            run, prompts, {"far": change, "near": np.float32(1e-3) * change},
+            clean=ends[0], base={"far": ends[1], "near": near}, numbers=(3, 9), tolerance=(gaps[3] + gaps[9]) / 2,
+        )  # fmt: skip
+    assert (both["far"].points, both["near"].points) == (9, 3)
+    np.testing.assert_allclose(both["far"].gradient, stopped.gradient, rtol=1e-4, atol=1e-5)
+
+
+def test_points_that_are_no_refinement_are_refused(prompts):
+    with pytest.raises(ValueError, match="midpoints of 4 are not among those of 8; use three times as many"):
+        along(linear_head(), prompts, numbers=(4, 8))
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 30, 100_000])
+def test_gradients_do_not_depend_on_what_shares_a_pass(model, prompts, batch_tokens):
+    with continue_from(model, layer=1) as run:
+        small = path_gradient(run, prompts, points=5, batch_tokens=batch_tokens)
+        large, clean = path_gradient(run, prompts, points=5), clean_gradient(run, prompts, batch_tokens=batch_tokens)
+        ends = metric_ends(run, prompts)
+    np.testing.assert_allclose(small.gradient, large.gradient, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose([small.metric_clean, small.metric_base], ends, atol=1e-4)
+    np.testing.assert_allclose(clean.metric_clean, ends[0], atol=1e-4)
+
+
+def test_the_clean_gradient_is_the_derivative_of_the_metric(model, prompts):
+    with continue_from(model, layer=1) as run:
+        found, direction = (
+            clean_gradient(run, prompts).gradient,
+            np.random.default_rng(5).normal(size=prompts.clean.shape),
+        )
+        nudge = np.float32(1e-2) * direction.astype(np.float32)
+        up, down = metric_at(run, prompts, [prompts.clean + nudge, prompts.clean - nudge])
+    expected = np.bincount(prompts.example_of_position, weights=(found * nudge).sum(axis=1))
+    np.testing.assert_allclose((up - down) / 2, expected, atol=2e-3 * np.abs(expected).max())
+
+
+def test_where_the_metric_does_not_change_there_is_no_gap_to_speak_of(prompts):
+    zero = np.zeros_like(prompts.clean)
+    assert np.isnan(completeness_gap(prompts, zero, zero, np.zeros(len(prompts.examples))))

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from snapcoder.crosscoder import sparse_torch
-from snapcoder.crosscoder.gradients import Activation
+from snapcoder.crosscoder.gradients import Activation, Step
 from snapcoder.crosscoder.losses import Penalty
 from snapcoder.crosscoder.sparse_entries import Gating
 from snapcoder.crosscoder.training import Trainer
@@ -53,8 +54,16 @@ def test_persistent_bytes_are_those_of_a_trainer(rows: Tensor, gate: str, state:
     def read(indices: np.ndarray) -> Tensor:
         return rows[torch.from_numpy(indices)]
 
-    trainer = Trainer(read, 300, 100, settings)
+    steps = []
+
+    class Kept(Trainer):
+        def _computed(self, *arguments: Any, **more: Any) -> Step:
+            steps.append(super()._computed(*arguments, **more))
+            return steps[-1]
+
+    trainer = Kept(read, 300, 100, settings)
     trainer.update()
+    (step,) = steps
     size = gpu_budget.Size(5, 12, 72, 24, k=2, k_start=settings.k_start, gate=gate)
     needed = gpu_budget.budget(size, state=state)
     moments = [
@@ -62,12 +71,11 @@ def test_persistent_bytes_are_those_of_a_trainer(rows: Tensor, gate: str, state:
     ]  # fmt: skip
     assert needed["weights"] == n_bytes(trainer.parameters.named().values())
     assert needed["optimizer"] == n_bytes(moments)
-    assert trainer.last is not None
-    assert needed["gradients"] == n_bytes(trainer.last.gradients.named().values())
-    assert needed["error"] == n_bytes([trainer.last.error])
+    assert needed["gradients"] == n_bytes(step.gradients.named().values())
+    assert needed["error"] == n_bytes([step.error])
     assert needed["x"] == n_bytes([read(trainer.order(0))])
     tracked = trainer.tracked
-    assert needed["tracked"] == n_bytes([tracked.idle, tracked.fired, trainer.last.fired, tracked.onsets])
+    assert needed["tracked"] == n_bytes([tracked.idle, tracked.fired, step.fired, tracked.onsets])
 
 
 @pytest.mark.parametrize("gate", ["per_snapshot", "shared"])

@@ -22,8 +22,9 @@ from snapcoder.job import Job
 from snapcoder.steps.complexity import complexity
 from snapcoder.storage.activations import RowTable
 from snapcoder.storage.codes import Codes, write_codes
-from snapcoder.storage.tables import read_table
+from snapcoder.storage.tables import read_table, write_table
 from snapcoder.storage.tokens import TokenTable, write_tokens
+from snapcoder.tables.features import CONTEXT_LENGTH
 
 VOCAB, LENGTH = 24, 40
 PLANTED = ("token", "token_set", "prev_token", "bigram", "induction", "positional", "contextual", "rare", "silent")
@@ -151,10 +152,13 @@ def test_a_bigram_is_repeated_when_it_stood_earlier_in_the_same_sequence():
     ]
 
 
-def test_repeat_scores_are_shares_of_activation_above_the_base_rate():
+def test_repeat_scores_are_shares_of_activation_above_those_of_the_tokens():
     z = csr_array(np.array([[1.0, 0, 0], [3.0, 0, 1], [0, 0, 1], [0, 0, 0]]))
-    scores = repeat_scores(z, np.array([False, True, False, False]))
-    np.testing.assert_allclose(scores, [0.75 - 0.25, np.nan, 0.5 - 0.25])
+    repeated = np.array([False, True, False, False])
+    one_token = repeat_scores(z, repeated, np.zeros(4, dtype=int))
+    np.testing.assert_allclose(one_token, [0.75 - 0.25, np.nan, 0.5 - 0.25])
+    own_token = repeat_scores(z, repeated, np.arange(4))  # a token that is always repeated says nothing
+    np.testing.assert_allclose(own_token, [0, np.nan, 0], atol=1e-12)
 
 
 def test_token_concentration_is_the_closed_form():
@@ -172,7 +176,11 @@ def test_the_step_writes_a_valid_table_and_the_same_bytes_each_time(tmp_path):
     tokenizer = Tokenizer(models.BPE(vocab={chr(ord("a") + index): index for index in range(VOCAB)}, merges=[]))
     tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(), decoders.ByteLevel()
     tokenizer.save(str(tmp_path / "tokenizer.json"))
+    windows = pd.DataFrame({"layer": 3, "feature": [1, 4], "window": [1, 12], "window_q1": 1, "window_q3": 16,
+                            "n_examples": 5, "share_reached": 1.0, "kept": 0.95})  # fmt: skip
+    write_table(tmp_path / "windows.parquet", windows, CONTEXT_LENGTH, {})
     inputs = {
+        "windows": (tmp_path / "windows.parquet",),
         "codes": (tmp_path / "codes.h5",),
         "tokens": (tmp_path / "tokens.h5",),
         "tokenizer": (tmp_path / "tokenizer.json",),
@@ -184,4 +192,5 @@ def test_the_step_writes_a_valid_table_and_the_same_bytes_each_time(tmp_path):
     frame = read_table(tmp_path / "one.parquet")
     assert frame["feature"].tolist() == list(range(8))
     assert frame.loc[0, "top_token"] == "e"
+    assert frame["context_window"].dropna().to_dict() == {1: 1.0, 4: 12.0}
     assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "two.parquet").read_bytes()

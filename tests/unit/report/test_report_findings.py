@@ -164,16 +164,6 @@ def test_without_a_dip_there_is_nothing_to_explain(study_tables):
     assert told["dimensionality_beyond_random"].verdict == "undecidable"
 
 
-def test_features_that_beat_no_random_draw_are_not_called_few(study_tables):
-    curves = study_tables["ablation_curves"]
-    random = curves["ranking"] == "random"
-    same = curves[curves["ranking"] == "attr_here"]
-    copies = pd.concat([same.assign(ranking="random", draw=draw) for draw in range(3)])
-    tied = {**study_tables, "ablation_curves": pd.concat([curves[~random], copies])}
-    assert findings(tied)["disrupt_agreement_his_their"].verdict == "undecidable"
-    assert findings(tied)["restore_agreement_his_their"].verdict == "undecidable"
-
-
 def test_a_task_lost_at_the_end_is_not_acquired(study_tables):
     performance = study_tables["task_performance"].copy()
     performance.loc[performance["step"] == 2000, "acquired"] = False
@@ -211,10 +201,3 @@ def test_a_task_above_chance_at_the_last_snapshot_only_is_undecidable(study_tabl
     performance.loc[performance["step"] < 2000, "acquired"] = False
     finding = findings({**study_tables, "task_performance": performance})["task_agreement_his_their"]
     assert finding.verdict == "undecidable"
-
-
-def test_missing_and_empty_ablations_are_told_apart(study_tables, no_tables):
-    lacking = {name: frame for name, frame in study_tables.items() if name != "ablation_curves"}
-    assert "no table of ablations" in findings(lacking)["few_features"].sentence
-    none = {**study_tables, "ablation_curves": no_tables["ablation_curves"]}
-    assert "clearly better than chance" in findings(none)["few_features"].sentence

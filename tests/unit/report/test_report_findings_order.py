@@ -4,7 +4,15 @@ import pytest
 from snapcoder.report.findings import HEADLINES
 from snapcoder.report.findings_order import order_findings
 
-KEYS = ("ngram_order", "ngram_before_features", "complexity", "type_order", "formation", "formation_agrees")
+KEYS = (
+    "ngram_order",
+    "ngram_before_features",
+    "complexity",
+    "context_window",
+    "type_order",
+    "formation",
+    "formation_agrees",
+)
 
 
 def told(tables):

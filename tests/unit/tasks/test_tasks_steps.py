@@ -4,14 +4,18 @@ import dataclasses
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
-from planted_tasks import N_FEATURES, STEPS, VOCAB, make_dictionary
+from planted_tasks import D_MODEL, N_FEATURES, STEPS, VOCAB, make_dictionary
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from snapcoder.attribution.task_prompts import read_snapshot_prompts
 from snapcoder.job import Job
+from snapcoder.language_model import run_from
 from snapcoder.ngram_fitting import fit_ngrams
 from snapcoder.steps.ablation import ablation
+from snapcoder.steps.ablation_tables import ablation_tables
 from snapcoder.steps.attribution import attribution
 from snapcoder.steps.attribution_tables import attribution_tables
 from snapcoder.steps.behaviour import behaviour
@@ -20,23 +24,30 @@ from snapcoder.steps.prompts import prompts
 from snapcoder.steps.task_performance import task_performance
 from snapcoder.steps.tasks import tasks
 from snapcoder.steps.token_classes import token_classes
+from snapcoder.storage.activations import RowTable, write_cache
 from snapcoder.storage.dictionaries import write_dictionary
 from snapcoder.storage.json_file import write_json
 from snapcoder.storage.ngram_text import read_ngram_text
 from snapcoder.storage.ngrams import write_ngrams
 from snapcoder.storage.prompts import PromptError, read_prompts
-from snapcoder.storage.tables import read_table
+from snapcoder.storage.tables import read_table, write_table
 from snapcoder.storage.task_examples import read_examples
 from snapcoder.storage.tokens import TokenTable, write_tokens
+from snapcoder.tables.attribution import primary_attribution
+from snapcoder.tables.snapshot_features import SNAPSHOT_FEATURES
 from snapcoder.tasks.scoring import sequence_log_probs
 
 SETTINGS = {
     "tasks": {
-        "max_examples": 30, "min_examples": 10, "prefix_tokens": 6, "attribution_examples": 6, "ig_steps": 8,
-        "top_features": 5, "k_grid": [0, 1, 4], "random_draws": 2, "bootstrap": 40, "seed": 0,
+        "max_examples": 30, "min_examples": 10, "prefix_tokens": 6, "attribution_examples": 6, "ig_steps": 27,
+        "attributions": ["atp_corrupted", "ig_zero", "ig_mean"], "ig_tolerance": 0.05, "sign_flips": 200, "exact_top": 3,
+        "exact_random": 4, "shown_examples": 2, "shown_features": 3, "batch_tokens": 300,
+        "top_features": 5, "k_grid": [0, 1, 4], "k_shares": [0.1], "control_sizes": [2], "random_draws": 2,
+        "matched_draws": 3, "single_features": 3, "bootstrap": 40, "seed": 0,
     },
     "behaviour": {"sequences": 8, "bootstrap": 20, "batch_size": 4, "text_sequences": 6, "seed": 0},
 }  # fmt: skip
+ATTRIBUTED = ("attribution", "quality", "positions")
 WORDS = [f"w{chr(97 + number // 26)}{chr(97 + number % 26)}" for number in range(VOCAB - 3)]
 
 
@@ -90,11 +101,17 @@ class Study:
         )
         for step in STEPS:
             self.attribution(step)
+        for step in STEPS:
             self.ablation(step)
         self.run(
             attribution_tables,
-            {name: [f"{name}{step}.parquet" for step in STEPS] for name in ("attribution", "quality", "curves")},
-            {name: f"{name}.parquet" for name in ("attribution", "quality", "curves")},
+            {name: [f"{name}{step}.parquet" for step in STEPS] for name in ATTRIBUTED},
+            {name: f"{name}.parquet" for name in ATTRIBUTED},
+        )
+        self.run(
+            ablation_tables,
+            {name: [f"{name}{step}.parquet" for step in STEPS] for name in ("curves", "summary")},
+            {name: f"{name}.parquet" for name in ("curves", "summary")},
         )
 
     def attribution(self, step):
@@ -109,8 +126,10 @@ class Study:
                 "own": f"p{step}.h5",
                 "dictionary": "dictionary.safetensors",
                 "extension": [],
+                "tokenizer": "tokenizer.json",
+                "features": f"features{step}.parquet",
             },
-            {name: f"{name}{step}.parquet" for name in ("attribution", "quality")},
+            {name: f"{name}{step}.parquet" for name in ATTRIBUTED},
             layer=1,
             step=step,
         )
@@ -122,12 +141,15 @@ class Study:
                 "facts": f"step{step}/snapshot.json",
                 "tasks": "examples.jsonl",
                 "attribution": f"attribution{step}.parquet",
+                "final": [f"attribution{base}.parquet" for base in STEPS],
                 "prompts": [f"p{base}.h5" for base in STEPS],
                 "own": f"p{step}.h5",
                 "dictionary": "dictionary.safetensors",
                 "extension": [],
+                "features": "features.parquet",
+                "cache": "cache.h5",
             },
-            {"curves": f"curves{step}.parquet"},
+            {name: f"{name}{step}.parquet" for name in ("curves", "summary")},
             layer=1,
             step=step,
         )
@@ -150,13 +172,31 @@ def study(tmp_path_factory, model):
     for step in STEPS:
         model.save_pretrained(root / f"step{step}")
         write_json(root / f"step{step}/snapshot.json", {"step": step, "folder": "."}, {})
+        mean_active = np.where(np.arange(N_FEATURES) % 5, 0.8, np.nan)  # some features never fire
+        measured = {"feature": np.arange(N_FEATURES), "rate": 0.25 * ~np.isnan(mean_active), "mean_active": mean_active}
+        pd.DataFrame(measured).to_parquet(root / f"features{step}.parquet")
     (root / "known.jsonl").write_text(known_task(model, rng))
     (root / "judged.txt").write_text(judged_task(model, rng))
     dictionary = make_dictionary(rng)
     write_dictionary(root / "dictionary.safetensors", dictionary, {})
+    write_cached(root, rng)
     study = Study(root)
     study.everything()
     return study
+
+
+def write_cached(root, rng):
+    """Activations and feature statistics of cached rows, one file each for all snapshots."""
+    zeros = np.zeros(60, dtype=np.int32)
+    rows = RowTable(np.arange(60, dtype=np.int32), zeros, zeros, zeros, (np.arange(60) >= 50).astype(np.uint8))
+    write_cache(
+        root / "cache.h5", [rng.normal(size=(60, D_MODEL)).astype(np.float32)], rows=rows, step=0, layer=1,
+        site="blocks.1.resid_post", d_model=D_MODEL, dtype="float32", provenance={},
+    )  # fmt: skip
+    numbers = {column.name: rng.uniform(0, 1, N_FEATURES) for column in SNAPSHOT_FEATURES.columns}
+    table = pd.DataFrame({**numbers, "layer": 1, "feature": np.arange(N_FEATURES), "step": 0, "added": False})
+    table.loc[0, ["rate", "mean_active"]] = 0, np.nan  # one that never fires
+    write_table(root / "features.parquet", table, SNAPSHOT_FEATURES, {})
 
 
 def known_task(model, rng):
@@ -233,18 +273,87 @@ def test_a_task_done_by_the_model_is_acquired_attributed_and_ablated(study):
     known = performance[performance["task"] == "known"]
     assert known["accuracy"].tolist() == [1.0] * len(STEPS)
     assert known["acquired"].all()
-    quality = read_table(study.root / "quality.parquet").set_index(["task", "step"])
-    assert len(quality) == len(performance)
+    quality = read_table(study.root / "quality.parquet")
+    kinds = [("atp", "corrupted"), ("ig", "corrupted"), ("ig", "mean"), ("ig", "zero")]
     for step in STEPS:
-        row = quality.loc[("known", step)]
-        assert row["status"] == "attributed"
-        assert row["completeness_gap"] < 0.1
-        assert row["n_examples"] == 6
-    others = quality[quality["status"] == "not_acquired"]
+        rows = quality[(quality["task"] == "known") & (quality["step"] == step)].set_index(["method", "baseline"])
+        assert sorted(rows.index) == kinds
+        assert (rows["status"] == "attributed").all()
+        assert (rows.loc["ig", "completeness_gap"] < 0.1).all()
+        assert (rows["n_examples"] == rows["n_clusters"]).all()
+        assert set(rows["n_examples"]) == {6}
+        assert rows.loc[[("atp", "corrupted")], "ig_steps"].tolist() == [1]
+    primary = primary_attribution(quality)
+    assert len(primary) == len(performance)
+    others = primary[primary["status"] != "attributed"]
     assert others["reason"].str.len().min() > 10
+    assert len(others) + (quality["status"] == "attributed").sum() == len(quality)
     attributed = read_table(study.root / "attribution.parquet")
-    assert set(attributed["task"]) == set(quality[quality["status"] == "attributed"].reset_index()["task"])
-    assert (attributed.groupby(["task", "step"])["feature"].min() == -1).all()
+    assert set(attributed["task"]) == set(quality.loc[quality["status"] == "attributed", "task"])
+    assert (attributed.groupby(["task", "step", "method", "baseline"])["feature"].min() == -1).all()
+
+
+def test_the_strongest_and_some_random_features_are_verified_and_kept(study):
+    everything = read_table(study.root / "attribution8.parquet")
+    kept = read_table(study.root / "attribution.parquet")
+    for (task, method, baseline), rows in everything.groupby(["task", "method", "baseline"]):
+        features = rows[rows["feature"] >= 0]
+        verified = features["exact_effect"].notna()
+        assert verified[features["rank"] <= 3].all()
+        assert 7 <= verified.sum() <= 3 * 2 + 4  # by each method of the baseline, and the random ones
+        assert (features["exact_effect_heldout"].notna() == verified).all()
+        here = kept[(kept["step"] == 8) & (kept["task"] == task)]
+        here = here[(here["method"] == method) & (here["baseline"] == baseline) & (here["feature"] >= 0)]
+        assert set(here["feature"]) == set(features.loc[verified | (features["rank"] <= 5), "feature"])
+    corrupted = everything[everything["baseline"] == "corrupted"].pivot(
+        index=["task", "feature"], columns="method", values="exact_effect"
+    )
+    both = corrupted.dropna()
+    assert (both["ig"] == both["atp"]).all()  # the truth does not depend on what approximates it
+
+
+def test_exact_effects_and_mean_codes_of_the_step_are_those_of_the_definition(study, model):
+    """One verified feature, replaced by its mean code by hand in a full pass of the model."""
+    rows = read_table(study.root / "attribution8.parquet")
+    rows = rows[(rows["task"] == "known") & (rows["method"] == "ig") & (rows["baseline"] == "mean")]
+    row = rows[rows["exact_effect"].notna()].sort_values("rank").iloc[0]
+    snapshot = read_snapshot_prompts(
+        study.root / "examples.jsonl", [study.root / f"p{step}.h5" for step in STEPS],
+        study.root / "dictionary.safetensors", [], step=8, layer=1, largest=6,
+    )  # fmt: skip
+    feature, here = int(row["feature"]), snapshot.here
+    for half, column in (
+        (snapshot.ranking("known"), "exact_effect"), (snapshot.evaluation("known"), "exact_effect_heldout"),
+    ):  # fmt: skip
+        changes = []
+        for index, example in enumerate(half.examples):
+            here_rows = slice(half.offset[index], half.offset[index + 1])
+            moved = half.clean_code.toarray()[here_rows, feature] - (0.2 if feature % 5 else 0.0)
+            shift = np.outer(moved, here.decoder[feature]) / here.scale
+            activation = torch.from_numpy((half.clean[here_rows] - shift).astype(np.float32))[None]
+            tokens = torch.tensor([example.clean_tokens])
+            with torch.no_grad():
+                before = model(tokens).logits[0, -1]
+                after = run_from(model, activation, tokens=tokens, layer=1)[0, -1]
+            pair = [example.clean_token, example.patch_token]
+            changes.append(float((before[pair[0]] - before[pair[1]]) - (after[pair[0]] - after[pair[1]])))
+        assert row[column] == pytest.approx(np.mean(changes), abs=1e-4)
+
+
+def test_positions_show_the_strongest_features_on_ranking_examples_and_add_up(study):
+    positions = read_table(study.root / "positions.parquet")
+    attributed = primary_attribution(read_table(study.root / "attribution.parquet"))
+    examples = read_examples(study.root / "examples.jsonl")
+    for (task, step), rows in positions.groupby(["task", "step"]):
+        here = attributed[(attributed["task"] == task) & (attributed["step"] == step)]
+        strongest = here[(here["rank"] >= 1) & (here["rank"] <= 3)]["feature"]
+        assert set(rows["feature"]) == {-2, -1, *strongest}
+        assert rows["example"].nunique() == 2
+        for line, of_example in rows.groupby("example"):
+            assert examples[line].task == task
+            shown = of_example[of_example["feature"] == -2].sort_values("position")
+            assert shown["position"].tolist() == list(range(len(examples[line].clean_tokens)))
+            assert "".join(shown["token"]).strip() == examples[line].clean_prefix.strip()
 
 
 def test_every_class_of_tokens_has_its_share_of_the_loss(study):
@@ -272,11 +381,18 @@ def excluded(study):
 def test_curves_end_where_they_must(study):
     curves = read_table(study.root / "curves.parquet")
     curves = curves[curves["task"] == "known"]
-    assert set(curves["k"]) == {0, 1, 4, N_FEATURES}
-    assert set(zip(curves["ranking"], curves["draw"], strict=True)) == {
-        ("attr_here", 0), ("norm", 0), ("random", 0), ("random", 1),
-    }  # fmt: skip
-    for _, here in curves.groupby("step"):
+    ranked = {(ranking, ablation, "feature", 0)
+              for ranking in ("attr_here", "attr_final", "norm") for ablation in ("zero", "mean", "resample")}  # fmt: skip
+    controls = {(name, "resample", "feature", draw) for name, n in (("random", 2), ("matched", 3)) for draw in range(n)}
+    baselines = {("attr_here", "resample", unit, 0) for unit in ("neuron", "pca")}
+    names = ["ranking", "ablation", "unit", "draw"]
+    assert set(curves[names].itertuples(index=False, name=None)) == ranked | controls | baselines
+    drawn = curves["ranking"].isin(["random", "matched"])
+    assert set(curves.loc[drawn, "k"]) == {2}
+    of_features = curves[~drawn & (curves["unit"] == "feature")]
+    assert set(of_features["k"]) == {0, 1, 2, 4, N_FEATURES}
+    assert set(curves.loc[curves["unit"] == "pca", "k"]) == {0, 1, 2, 4, D_MODEL}
+    for _, here in of_features.groupby(["step", "ablation"]):
         at = here.groupby(["mode", "k"])["metric"]
         spread, ends = at.max() - at.min(), at.first()
         assert spread[("disrupt", 0)] == spread[("restore", N_FEATURES)] == 0
@@ -284,18 +400,31 @@ def test_curves_end_where_they_must(study):
         assert ends[("restore", 0)] == ends[("disrupt", N_FEATURES)]
 
 
+def test_the_final_ranking_is_that_of_the_last_base_snapshot(study):
+    curves = read_table(study.root / "curves.parquet").set_index(["step", "mode", "ablation", "k"])
+    here, final = (curves[curves["ranking"] == name]["metric"] for name in ("attr_here", "attr_final"))
+    here = here[(curves["unit"] == "feature")[curves["ranking"] == "attr_here"]]
+    pd.testing.assert_series_equal(here.loc[STEPS[-1]], final.loc[STEPS[-1]], check_names=False)
+    assert not here.loc[STEPS[0]].equals(final.loc[STEPS[0]])
+
+
+def test_every_full_curve_has_a_summary_and_only_the_main_one_is_tested(study):
+    curves, summary = read_table(study.root / "curves.parquet"), read_table(study.root / "summary.parquet")
+    key = ["task", "step", "mode", "ranking", "ablation", "unit"]
+    full = curves[~curves["ranking"].isin(["random", "matched"])][key].drop_duplicates()
+    assert sorted(summary[key].itertuples(index=False)) == sorted(full.itertuples(index=False))
+    main = (summary["ranking"] == "attr_here") & (summary["ablation"] == "resample") & (summary["unit"] == "feature")
+    assert (summary["matched_k"].notna() == main).all()
+    assert (summary["nonadditivity"].notna() == (main & (summary["mode"] == "disrupt"))).all()
+    assert summary.loc[main, "p_matched_holm"].between(0.25, 1).all()
+    neurons = summary[summary["unit"] == "neuron"]
+    np.testing.assert_allclose(neurons["effect_share"].dropna(), 1, atol=1e-4)
+
+
 def test_running_again_gives_the_same_bytes(study):
-    names = [
-        "examples.jsonl",
-        "tasks.parquet",
-        "rejections.parquet",
-        "splits.parquet",
-        "b8.parquet",
-        "t8.parquet",
-        "p8.h5",
-        "performance.parquet",
-    ]
-    names += [f"{name}8.parquet" for name in ("attribution", "quality", "curves")]
+    names = ["examples.jsonl", "tasks.parquet", "rejections.parquet", "splits.parquet", "b8.parquet", "t8.parquet"]
+    names += ["p8.h5", "performance.parquet"]
+    names += [f"{name}8.parquet" for name in (*ATTRIBUTED, "curves", "summary")]
     before = {name: (study.root / name).read_bytes() for name in names}
     study.everything()
     assert [name for name in names if (study.root / name).read_bytes() != before[name]] == []

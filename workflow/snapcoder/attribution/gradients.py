@@ -1,40 +1,39 @@
-"""Which features carry a task: integrated gradients from the patch to the clean prompt, through the decoder.
+"""Gradients of the metric at the clean prompt, and their mean along a path to it.
 
-The code f and the reconstruction error both move on straight lines between the two prompts, so the activation does
-too: a(α) = ã + α (a − ã). One gradient per point of the path therefore serves every feature:
-∂m/∂f_i = decoder_i / scale · ∂m/∂a (SCIENCE 1.4; PEERS D1 for the midpoint rule and the completeness check).
+The activation moves on a straight line, so one gradient per point of the path serves every feature:
+∂m/∂f_i = decoder_i / scale · ∂m/∂a (SCIENCE 1.4). Attribution patching takes the gradient at the clean end, integrated
+gradients the mean over the midpoints α = (k + ½) / N. The midpoints of N are among those of 3N, so refining wastes none.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.sparse import csr_array
 from torch import Tensor
 
 from snapcoder.attribution.continuation import Continuation
-from snapcoder.attribution.prompt_codes import SnapshotDictionary
 from snapcoder.attribution.task_prompts import TaskPrompts
 from snapcoder.storage.task_examples import Example
 from snapcoder.tasks.scoring import answer_tokens, batches_by_length, prefix_tokens
 
+BATCH_TOKENS = 6144  # of one pass; larger ones leave the processor's caches
+_FEWEST_POINTS = 3  # that say anything about a curve
+
 
 @dataclass(frozen=True)
 class PathGradient:
-    """gradient [position, model]: mean of ∂m/∂a over the path; metric_clean, metric_patch [example]: its two ends."""
+    """gradient [position, model]: ∂m/∂a, at the clean end or its mean over the path.
+
+    metric_clean, metric_base [example]: the path's two ends. points: where the gradient was taken; tried: numbers of
+    points and the completeness gap with each, the last one used.
+    """
 
     gradient: np.ndarray
     metric_clean: np.ndarray
-    metric_patch: np.ndarray
-
-
-@dataclass(frozen=True)
-class Attribution:
-    """feature [example, feature] sparse and error [example]: shares of the change of the metric, in logits."""
-
-    feature: csr_array
-    error: np.ndarray
+    metric_base: np.ndarray
+    points: int
+    tried: tuple[tuple[int, float], ...] = ()
 
 
 def metric(run: Continuation, examples: Sequence[Example], activation: Tensor) -> Tensor:
@@ -47,56 +46,136 @@ def metric(run: Continuation, examples: Sequence[Example], activation: Tensor) -
     return (logits.gather(1, clean[:, None]) - logits.gather(1, patch[:, None]))[:, 0]
 
 
-def path_gradient(run: Continuation, prompts: TaskPrompts, *, points: int, batch_size: int = 256) -> PathGradient:
-    """Return the mean gradient of the metric on the path from patch to clean, midpoints α = (k + ½) / points."""
-    gradient = np.zeros_like(prompts.clean)
-    ends = metric_ends(run, prompts, batch_size=batch_size)
-    for indices in batches_by_length(prompts.examples, batch_size):
-        examples = [prompts.examples[index] for index in indices]
-        rows = prompts.offset[indices][:, None] + np.arange(len(examples[0].clean_tokens))  # [example, position]
-        clean, patch = (torch.from_numpy(side[rows]).to(run.device) for side in (prompts.clean, prompts.patch))
-        total = torch.zeros_like(clean)
-        for k in range(points):
-            at = (patch + (k + 0.5) / points * (clean - patch)).requires_grad_(True)
-            total += torch.autograd.grad(metric(run, examples, at).sum(), at)[0]
-        gradient[rows] = (total / points).cpu().numpy()
-    return PathGradient(gradient, metric_clean=ends[0], metric_patch=ends[1])
+def point_numbers(most: int) -> tuple[int, ...]:
+    """Return the numbers of midpoints to try, ascending: `most` divided by three as often as it goes, at least 3."""
+    numbers = [most]
+    while numbers[0] % 3 == 0 and numbers[0] // 3 >= _FEWEST_POINTS:
+        numbers.insert(0, numbers[0] // 3)
+    return tuple(numbers)
+
+
+def clean_gradient(run: Continuation, prompts: TaskPrompts, *, batch_tokens: int = BATCH_TOKENS) -> PathGradient:
+    """Return the gradient at the clean prompt (attribution patching); `metric_base` is not known here and missing."""
+    (total,), values = _gradient_sums(run, prompts, [np.zeros_like(prompts.clean)], [(0, 1.0)], batch_tokens)
+    return PathGradient(total, values[0], np.full(len(values[0]), np.nan), points=1)
+
+
+def path_gradient(
+    run: Continuation,
+    prompts: TaskPrompts,
+    *,
+    points: int,
+    change: np.ndarray | None = None,
+    batch_tokens: int = BATCH_TOKENS,
+) -> PathGradient:
+    """Return the mean gradient over `points` midpoints; change [position, model]: see `Path`, default patch to clean."""
+    change = prompts.clean - prompts.patch if change is None else change
+    ends = metric_at(run, prompts, [prompts.clean, prompts.clean - change], batch_tokens=batch_tokens)
+    found = path_gradients(
+        run, prompts, {"": change}, clean=ends[0], base={"": ends[1]}, numbers=(points,), batch_tokens=batch_tokens
+    )
+    return found[""]
+
+
+def path_gradients(
+    run: Continuation,
+    prompts: TaskPrompts,
+    changes: Mapping[str, np.ndarray],
+    *,
+    clean: np.ndarray,
+    base: Mapping[str, np.ndarray],
+    numbers: Sequence[int],
+    tolerance: float = 0.0,
+    batch_tokens: int = BATCH_TOKENS,
+) -> dict[str, PathGradient]:
+    """Return mean gradients along several paths, points and paths batched together.
+
+    changes: name → [position, model]; clean, base [example]: metric at the ends. numbers: of midpoints, each three
+    times the one before it; a path goes on to the next while its completeness gap exceeds `tolerance`.
+    """
+    sums = {name: np.zeros_like(prompts.clean) for name in changes}
+    tried: dict[str, list[tuple[int, float]]] = {name: [] for name in changes}
+    unfinished = list(changes)
+    for place, n in enumerate(numbers):
+        if place and n != 3 * numbers[place - 1]:
+            raise ValueError(f"midpoints of {numbers[place - 1]} are not among those of {n}; use three times as many")
+        new = [(k + 0.5) / n for k in range(n) if place == 0 or k % 3 != 1]
+        points = [(index, alpha) for index in range(len(unfinished)) for alpha in new]
+        totals, _ = _gradient_sums(run, prompts, [changes[name] for name in unfinished], points, batch_tokens)
+        for name, total in zip(unfinished, totals, strict=True):
+            sums[name] += total
+            gap = completeness_gap(prompts, changes[name], sums[name] / np.float32(n), clean - base[name])
+            tried[name].append((n, gap))
+        unfinished = [name for name in unfinished if not tried[name][-1][1] <= tolerance]
+        if not unfinished:
+            break
+    return {
+        name: PathGradient(
+            sums[name] / np.float32(tried[name][-1][0]), clean, base[name], tried[name][-1][0], tuple(tried[name])
+        )
+        for name in changes
+    }
+
+
+def completeness_gap(prompts: TaskPrompts, change: np.ndarray, gradient: np.ndarray, difference: np.ndarray) -> float:
+    """Return mean |Σ of all attributions − Δm| / mean |Δm| over examples; NaN when the metric does not change.
+
+    change, gradient [position, model]; difference [example]: Δm between the path's ends.
+    """
+    per_position = np.einsum("pd,pd->p", change, gradient, dtype=np.float64)
+    total = np.bincount(prompts.example_of_position, weights=per_position, minlength=len(difference))
+    size = float(np.abs(difference).mean())
+    return float(np.abs(total - difference).mean() / size) if size else float("nan")
+
+
+def metric_ends(run: Continuation, prompts: TaskPrompts, *, batch_tokens: int = BATCH_TOKENS) -> np.ndarray:
+    """Return the metric with the clean and with the patch prompts' activations put in, [end, example]."""
+    return metric_at(run, prompts, [prompts.clean, prompts.patch], batch_tokens=batch_tokens)
 
 
 @torch.no_grad()
-def metric_ends(run: Continuation, prompts: TaskPrompts, *, batch_size: int = 256) -> np.ndarray:
-    """Return the metric with the clean and with the patch prompts' activations put in, [end, example]."""
-    ends = np.zeros((2, len(prompts.examples)))
-    for indices in batches_by_length(prompts.examples, batch_size):
+def metric_at(
+    run: Continuation, prompts: TaskPrompts, activations: Sequence[np.ndarray], *, batch_tokens: int = BATCH_TOKENS
+) -> np.ndarray:
+    """Return the metric with each of `activations` [position, model] put in, [activation, example]."""
+    values = np.zeros((len(activations), len(prompts.examples)))
+    for indices, rows, examples in example_batches(prompts, batch_tokens):
+        for number, activation in enumerate(activations):
+            put_in = torch.from_numpy(activation[rows]).to(run.device)
+            values[number, indices] = metric(run, examples, put_in).cpu().numpy()
+    return values
+
+
+def example_batches(prompts: TaskPrompts, batch_tokens: int) -> Iterator[tuple[list[int], np.ndarray, list[Example]]]:
+    """Yield examples of one length that fit in a pass: indices, rows [example, position] of activations, examples."""
+    longest = max((len(example.clean_tokens) for example in prompts.examples), default=1)
+    for indices in batches_by_length(prompts.examples, max(1, batch_tokens // longest)):
         examples = [prompts.examples[index] for index in indices]
-        rows = prompts.offset[indices][:, None] + np.arange(len(examples[0].clean_tokens))
-        for end, side in enumerate((prompts.clean, prompts.patch)):
-            ends[end, indices] = metric(run, examples, torch.from_numpy(side[rows]).to(run.device)).cpu().numpy()
-    return ends
+        yield indices, prompts.offset[indices][:, None] + np.arange(len(examples[0].clean_tokens)), examples
 
 
-def attribute(prompts: TaskPrompts, here: SnapshotDictionary, path: PathGradient) -> Attribution:
-    """Return attr_i = Δf_i · mean ∂m/∂f_i of every feature and of the error term, summed over positions.
-
-    Works on the non-zero entries of Δf only. Features and error add up to Δa · mean ∂m/∂a, whatever the dictionary.
-    """
-    entries = prompts.delta.tocoo()
-    position, feature = entries.coords
-    slope = _row_products(path.gradient, position, here.decoder, feature) / here.scale  # ∂m/∂f at each entry
-    example = prompts.example_of_position
-    shape = (len(prompts.examples), prompts.delta.shape[1])
-    per_feature = csr_array((entries.data.astype(np.float64) * slope, (example[position], feature)), shape=shape)
-    per_feature.sum_duplicates()
-    change = (prompts.clean - prompts.patch).astype(np.float64)
-    error = change - prompts.delta.astype(np.float64) @ here.decoder.astype(np.float64) / here.scale
-    per_position = (error * path.gradient).sum(axis=1)
-    return Attribution(per_feature, np.bincount(example, weights=per_position, minlength=len(prompts.examples)))
-
-
-def _row_products(left: np.ndarray, rows: np.ndarray, right: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Return left[rows] · right[columns] row by row, [entry] float64, in bounded memory."""
-    products = np.empty(len(rows))
-    for start in range(0, len(rows), 1 << 15):
-        part = slice(start, start + (1 << 15))
-        products[part] = np.einsum("ed,ed->e", left[rows[part]], right[columns[part]], dtype=np.float64)
-    return products
+def _gradient_sums(
+    run: Continuation,
+    prompts: TaskPrompts,
+    changes: Sequence[np.ndarray],
+    points: Sequence[tuple[int, float]],
+    batch_tokens: int,
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """Return Σ ∂m/∂a over the points (change, α) of each change [position, model], and the metric [point, example]."""
+    sums = [np.zeros_like(prompts.clean) for _ in changes]
+    values = np.zeros((len(points), len(prompts.examples)))
+    for indices, rows, examples in example_batches(prompts, batch_tokens):
+        clean, *moves = (torch.from_numpy(side[rows]).to(run.device) for side in (prompts.clean, *changes))
+        totals = [torch.zeros_like(clean) for _ in changes]
+        per_pass = max(1, batch_tokens // rows.size)
+        for start in range(0, len(points), per_pass):
+            part = points[start : start + per_pass]
+            at = torch.cat([clean - (1 - alpha) * moves[change] for change, alpha in part]).requires_grad_(True)
+            result = metric(run, examples * len(part), at)
+            (gradient,) = torch.autograd.grad(result.sum(), at)
+            for (change, _), of_point in zip(part, gradient.split(len(examples)), strict=True):
+                totals[change] += of_point
+            values[start : start + len(part), indices] = result.detach().reshape(len(part), -1).cpu().numpy()
+        for total, summed in zip(sums, totals, strict=True):
+            total[rows] = summed.cpu().numpy()
+    return sums, values

@@ -1,7 +1,7 @@
 """The sparse code of task prompts: shared over the base snapshots, gated at the snapshot that is looked at."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -29,6 +29,17 @@ class SnapshotDictionary:
     center: np.ndarray
     own_encoder: np.ndarray | None = None
     own_bias: np.ndarray | None = None
+
+    def of_features(self, features: np.ndarray) -> "SnapshotDictionary":
+        """Return the part that belongs to some features, in their order."""
+        return replace(
+            self,
+            decoder=self.decoder[features],
+            threshold=self.threshold[features],
+            gate_norm=self.gate_norm[features],
+            own_encoder=None if self.own_encoder is None else self.own_encoder[:, features],
+            own_bias=None if self.own_bias is None else self.own_bias[features],
+        )
 
 
 def of_snapshot(dictionary: Dictionary, step: int, extension: Extension | None = None) -> SnapshotDictionary:
@@ -65,21 +76,30 @@ def of_snapshot(dictionary: Dictionary, step: int, extension: Extension | None =
 
 
 def prompt_codes(
-    dictionary: Dictionary, here: SnapshotDictionary, base: Sequence[np.ndarray], own: np.ndarray
+    dictionary: Dictionary,
+    here: SnapshotDictionary,
+    base: Sequence[np.ndarray],
+    own: np.ndarray,
+    *,
+    features: np.ndarray | None = None,
 ) -> csr_array:
     """Return the gated code f [position, feature] of prompts at one snapshot.
 
     z = Σ_s x_s · encoder[s] + encoder_bias over all base snapshots, plus the snapshot's own term when it was added
     later; f = z · 1[z · gate_norm > threshold]. base: one [position, model] array of raw activations per base
-    snapshot, in the order of `dictionary.steps`; own: those of the snapshot itself.
+    snapshot, in the order of `dictionary.steps`; own: those of the snapshot itself. features: columns that are needed,
+    in this order; default all.
     """
     if len(base) != len(dictionary.steps):
         raise ValueError(f"prompts of {len(base)} snapshots for a dictionary of {len(dictionary.steps)}; rerun prompts")
-    n_snapshots, d_model, n_features = dictionary.encoder.shape
-    weights = torch.from_numpy(dictionary.encoder.reshape(n_snapshots * d_model, n_features))
-    bias = torch.from_numpy(dictionary.encoder_bias)
+    encoder, encoder_bias = dictionary.encoder, dictionary.encoder_bias
+    if features is not None:
+        encoder, encoder_bias, here = encoder[:, :, features], encoder_bias[features], here.of_features(features)
+    n_snapshots, d_model, n_features = encoder.shape
+    weights = torch.from_numpy(encoder.reshape(n_snapshots * d_model, n_features))
+    bias = torch.from_numpy(encoder_bias)
     parts = []
-    size = max(1, _CHUNK_ENTRIES // n_features)
+    size = max(1, _CHUNK_ENTRIES // max(n_features, 1))
     for start in range(0, len(own), size):
         rows = slice(start, start + size)
         x = np.concatenate(

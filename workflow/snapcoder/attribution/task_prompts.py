@@ -41,6 +41,11 @@ class TaskPrompts:
         """Example of each position [position]."""
         return np.repeat(np.arange(len(self.examples)), np.diff(self.offset))
 
+    @property
+    def distance_to_last(self) -> np.ndarray:
+        """How far each position is from the last one of its example [position]; 0 at the last."""
+        return np.repeat(self.offset[1:] - 1, np.diff(self.offset)) - np.arange(int(self.offset[-1]))
+
 
 @dataclass(frozen=True)
 class SnapshotPrompts:
@@ -60,11 +65,14 @@ class SnapshotPrompts:
         """Return the examples of a task that features are ranked on."""
         return self._prompts(self.halves[task][0])
 
-    def evaluation(self, task: str) -> TaskPrompts:
-        """Return the examples of a task that ablations are scored on; none of them ranks."""
-        return self._prompts(self.halves[task][1])
+    def evaluation(self, task: str, *, features: np.ndarray | None = None) -> TaskPrompts:
+        """Return the examples of a task that ablations are scored on; none of them ranks.
 
-    def _prompts(self, lines: np.ndarray) -> TaskPrompts:
+        features: those that the codes are needed of; the codes then have these columns.
+        """
+        return self._prompts(self.halves[task][1], features)
+
+    def _prompts(self, lines: np.ndarray, features: np.ndarray | None = None) -> TaskPrompts:
         at = self.own.positions(lines)
         clean, patch = (
             prompt_codes(
@@ -72,6 +80,7 @@ class SnapshotPrompts:
                 self.here,
                 [getattr(base, side)[base.positions(lines)] for base in self.base],
                 getattr(self.own, side)[at],
+                features=features,
             )
             for side in ("clean", "patch")
         )

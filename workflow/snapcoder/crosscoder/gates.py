@@ -6,6 +6,8 @@ from torch import Tensor
 
 from snapcoder.crosscoder.sharding import WHOLE, Shard
 
+_FIRST_ROWS = 16
+
 
 def gate_norms(norms: Tensor, *, gate: str, shard: Shard = WHOLE) -> Tensor:
     """Return the norms that a gate multiplies z with, [gate, feature].
@@ -52,12 +54,22 @@ def batch_threshold(
     would cost more than the matrix products of a training step. When the floor leaves too few, it falls back to 0.
     All processes find the same threshold, that of all their candidates together.
     """
+    if floor == 0 and len(z) > _FIRST_ROWS:  # no last threshold: that of a few rows serves as well
+        floor = 0.5 * batch_threshold(z[:_FIRST_ROWS], norms, k=k, gate=gate, shard=shard)
+    found = _threshold_above(floor, z, norms, k=k, gate=gate, shard=shard)
+    if found is None and floor > 0:
+        found = _threshold_above(0.0, z, norms, k=k, gate=gate, shard=shard)
+    return 0.0 if found is None else found
+
+
+def _threshold_above(floor: float, z: Tensor, norms: Tensor, *, k: float, gate: str, shard: Shard) -> float | None:
+    """Return the threshold when enough scores exceed `floor`, else None."""
     keep = round(k * z.shape[0] * shard.total_gates(len(norms), gate=gate))
     token, feature = torch.nonzero(z * norms.amax(dim=0) > floor, as_tuple=True)
     scores = (z[token, feature] * norms[:, feature]).flatten()  # [gate × candidate]
     scores = shard.join_scores(scores[scores > floor], gate=gate)
     if len(scores) <= keep:
-        return batch_threshold(z, norms, k=k, gate=gate, shard=shard) if floor > 0 else 0.0
+        return None
     # The (keep + 1)-th largest: a strict comparison with it keeps `keep` entries.
     rank = len(scores) - keep - 1
     return float(np.partition(scores.cpu().numpy(), rank)[rank])

@@ -71,7 +71,7 @@ def encode(parameters: Parameters, x: Tensor, *, precision: str = "fp32", shard:
     n_snapshots, d_model, n_features = parameters.encoder.shape
     flat = x.reshape(len(x), n_snapshots * d_model)
     weights = parameters.encoder.reshape(n_snapshots * d_model, n_features)  # a view of feature-major memory
-    return shard.over_snapshots(product(flat, weights, precision=precision)) + parameters.encoder_bias
+    return shard.over_snapshots(product(flat, weights, precision=precision)).add_(parameters.encoder_bias)
 
 
 def decode(parameters: Parameters, z: Tensor, threshold: Tensor, *, gate: str) -> Tensor:

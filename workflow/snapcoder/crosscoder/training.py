@@ -159,7 +159,7 @@ class Trainer:
         self.capacity = Capacity.for_k(
             settings.k * settings.k_start, gate=settings.gate, n_features=self.parameters.n_features
         )
-        self.last: Step | None = None
+        self._losses: tuple[float, float] | None = None
 
     @property
     def step(self) -> int:
@@ -174,7 +174,7 @@ class Trainer:
     @property
     def loss(self) -> float:
         """Loss of the last update; NaN before the first. Reading it waits for the device."""
-        return float(self.last.reconstruction + self.last.sparsity) if self.last else float("nan")
+        return float(sum(self._losses)) if self._losses else float("nan")
 
     def update(self) -> None:
         """Do one optimiser step."""
@@ -191,7 +191,7 @@ class Trainer:
         self._apply(step.gradients)
         tracked.idle = torch.where(step.fired, 0, tracked.idle + 1)
         tracked.fired |= step.fired
-        self.last = step
+        self._losses = step.reconstruction, step.sparsity  # not the step: its gradients must not outlive it
         tracked.step += 1
 
     def _computed(self, x: Tensor, z: Tensor, cut: Tensor | float, lift: Tensor | None, *, sparse: bool) -> Step:

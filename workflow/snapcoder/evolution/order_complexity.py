@@ -11,8 +11,8 @@ from snapcoder.evolution.order_rows import FEW, UNDEFINED, FeatureTimes, Rows, c
 from snapcoder.evolution.rank_correlation import Correlation, correlations
 from snapcoder.study.order import OrderSettings
 
-MEASURES = ("complexity", "context_need", "bigram_need", "context_window")
-"""Columns of the complexity table that grow with the context that a feature needs; those that are there are tested."""
+MEASURES = ("complexity", "context_need", "bigram_need", "context_window", "complexity_llm")
+"""Columns that grow with the complexity of a feature; those that are there are tested."""
 
 CONTROLS = ("rate_mean", "norm_max")
 _PLAIN = "features permuted"

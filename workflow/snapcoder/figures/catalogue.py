@@ -213,6 +213,18 @@ CATALOGUE: tuple[Figure, ...] = (
         ("feature_timing", "complexity", "snapshots", "order_tests"),
     ),
     Figure(
+        "context_window",
+        "features",
+        "How many tokens of context features need",
+        "Tokens of context needed: the shortest suffix of a feature's strongest contexts, its own token counted, that keeps "
+        "90% (context.share) of its activation when the snapshots are run on it alone; median over a few contexts. "
+        "Left: against the end of the onset interval, for features whose onset lies between two snapshots; points are "
+        "jittered, orange: median and quartiles of onsets with three features or more. ρ: Spearman's correlation with "
+        "BCa 95% interval and corrected two-sided permutation p, plain and with the ranks of firing rate and norm held fixed. "
+        f"Right: share of the features of a type for which so many tokens are enough. {_AXIS}",
+        ("context_length", "feature_timing", "complexity", "snapshots", "order_tests"),
+    ),
+    Figure(
         "formation",
         "features",
         "When features form in the activations",
@@ -246,15 +258,41 @@ CATALOGUE: tuple[Figure, ...] = (
         ("attribution", "task_performance"),
     ),
     Figure(
+        "attribution_truth",
+        "tasks",
+        "Attribution against exact effects",
+        "Each point is a feature: its attribution (integrated gradients from the patch prefix, as elsewhere) against how much "
+        "the mean logit difference falls when this feature alone takes its patch value, at the acquired snapshot with the "
+        "highest accuracy. Blue: the strongest by attribution; grey: others, most of them drawn at random. Dashed: equality. "
+        "r and slope (of attribution on exact effect) are over all points; r held out compares with effects on examples that "
+        "ranked no feature: where it is low, the ranking tells of its own examples only. Up to six tasks.",
+        ("attribution", "attribution_quality", "task_performance"),
+    ),
+    Figure(
         "ablation",
         "tasks",
         "How few features matter",
         "Left (disrupt): the top-k features take the value that they have on the patch prefix. Right (restore): all "
-        "features but the top k do. The mean logit difference on examples that did not rank the features. Solid: "
-        "features ranked by absolute attribution at that snapshot, band: bootstrap 95% interval at the last snapshot "
-        "shown; dotted: k features at random (mean of draws). All: the whole dictionary; the reconstruction error "
-        "keeps its clean value throughout.",
+        "features but the top k do. The mean logit difference on examples that did not rank the features. Lines: features "
+        "ranked by absolute attribution at that snapshot, band: bootstrap 95% interval at the last snapshot shown. Bars: "
+        "range over draws of as many features at random, and of features in the same deciles of decoder norm and firing "
+        "rate as the top k but none of them, at the last snapshot (dash: mean). All: the whole dictionary; the "
+        "reconstruction error keeps its clean value throughout.",
         ("ablation_curves", "task_performance"),
+    ),
+    Figure(
+        "ablation_baselines",
+        "tasks",
+        "Features beside neurons, and three kinds of ablation",
+        "Share of the effect: (m(k) − m(0))/(m(all) − m(0)) when all units but k are ablated; dashed: one half. Left, at "
+        "the task's last snapshot: features of the dictionary, coordinates of the residual stream (neurons) and principal "
+        "directions of its activations, each ranked by absolute attribution with the same gradients, and features by decoder "
+        "norm; ablated units take their patch value. Middle: features by attribution when the ablated ones take the patch "
+        "value (resample), their mean over cached rows, or zero; a line says little where the whole effect is small (no k50 "
+        "in the table). Right: k at which one half is reached, with bootstrap 95% intervals, also for features in the order of "
+        "the last attributed base snapshot; no point where the effect is below 3 standard errors. There are more features "
+        "than neurons, and features leave an error term that stays clean: all of them need not move the metric all the way.",
+        ("ablation_curves", "ablation_summary", "task_performance"),
     ),
     Figure(
         "reconstruction",

@@ -6,6 +6,8 @@ import pandas as pd
 from matplotlib.figure import Figure as Canvas
 
 from snapcoder.figures import (
+    ablation,
+    attribution_truth,
     behaviour,
     boundaries,
     complexity,
@@ -43,10 +45,13 @@ DRAW: Mapping[str, Callable[[Mapping[str, pd.DataFrame]], Canvas]] = {
     "rotation_rate": rotation.draw_rotation_rate,
     "dimensionality": dimensionality.draw_dimensionality,
     "complexity_onset": complexity.draw_complexity_onset,
+    "context_window": complexity.draw_context_window,
     "formation": formation.draw_formation,
     "task_performance": tasks.draw_task_performance,
     "attribution": tasks.draw_attribution,
-    "ablation": tasks.draw_ablation,
+    "attribution_truth": attribution_truth.draw_attribution_truth,
+    "ablation": ablation.draw_ablation,
+    "ablation_baselines": ablation.draw_ablation_baselines,
     "reconstruction": reconstruction.draw_reconstruction,
     "crosscoder_training": reconstruction.draw_crosscoder_training,
     "pareto": pareto.draw_pareto,

@@ -8,8 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from snapcoder.figures.axes import place, snapshot_axis, step_axis, step_text
-from snapcoder.figures.style import BLACK, BLUE, GREY, LIGHT, SMALL, diverging, new_figure, not_found, step_colours
+from snapcoder.figures.style import BLUE, GREY, LIGHT, SMALL, diverging, new_figure, not_found
 from snapcoder.figures.summary import acquired_tasks
+from snapcoder.tables.attribution import primary_attribution
 
 _TASKS = 4  # tasks that get a row in the attribution and ablation figures
 _FEATURES = 15  # rows of a heat-map
@@ -66,7 +67,8 @@ def carried_tasks(attribution: pd.DataFrame, performance: pd.DataFrame) -> list[
     return sorted(names, key=lambda task: (known.get(task) is None, task))[:_TASKS]
 
 
-def _why_nothing(table: pd.DataFrame, verb: str) -> str:
+def why_nothing(table: pd.DataFrame, verb: str) -> str:
+    """Return why there is nothing to `verb`: no table, or no task acquired."""
     if table.columns.empty:
         return "the study has no such table"
     return f"no snapshot has acquired a task, so there is nothing to {verb}"
@@ -101,12 +103,12 @@ def plot_attribution(rows: pd.DataFrame, ax: Axes) -> Axes:
 
 def draw_attribution(tables: Mapping[str, pd.DataFrame]) -> Figure:
     """Draw attributions of the strongest features over snapshots beside each task's performance."""
-    attribution, performance = tables["attribution"], tables["task_performance"]
+    attribution, performance = primary_attribution(tables["attribution"]), tables["task_performance"]
     names = carried_tasks(attribution, performance)
     rows = max(1, len(names))
     figure, axes = new_figure(rows, 2, height=0.5 + 3.1 * rows, width_ratios=(1.7, 1))
     if not names:
-        not_found(axes[0, 0], _why_nothing(attribution, "attribute"))
+        not_found(axes[0, 0], why_nothing(attribution, "attribute"))
         axes[0, 1].set_axis_off()
         return figure
     for (left, right), task in zip(axes, names, strict=True):
@@ -114,54 +116,4 @@ def draw_attribution(tables: Mapping[str, pd.DataFrame]) -> Figure:
         plot_performance(performance[performance["task"] == task], right).set_title("accuracy")
     axes[-1, 0].set_xlabel("snapshot (step) at which the task is above chance")
     axes[-1, 1].set_xlabel("pre-training step (log scale)")
-    return figure
-
-
-def plot_ablation(rows: pd.DataFrame, ax: Axes, *, mode: str, steps: list[int]) -> Axes:
-    """Draw the metric against the number of features, by attribution (solid) and at random (dotted), per snapshot."""
-    chosen = rows[rows["mode"] == mode]
-    colours = step_colours(steps)
-    everything = int(chosen["k"].max())
-    grid = sorted(chosen["k"].unique())
-    position = {k: index for index, k in enumerate(grid)}
-    for step in steps:
-        here = chosen[chosen["step"] == step]
-        ranked = here[here["ranking"] == "attr_here"].sort_values("k")
-        x = ranked["k"].map(position)
-        if step == steps[-1]:
-            ax.fill_between(
-                x, ranked["metric_ci_lo"].astype(float), ranked["metric_ci_hi"].astype(float), color=colours[step],
-                alpha=0.15, linewidth=0,
-            )  # fmt: skip
-        ax.plot(x, ranked["metric"], color=colours[step], marker=".", label=f"step {step_text(step)}")
-        chance = here[here["ranking"] == "random"].groupby("k", sort=True)["metric"].mean()
-        ax.plot([position[k] for k in chance.index], chance, color=colours[step], linestyle=":", linewidth=1.5)
-    texts = ["all" if k == everything else f"{k}" for k in grid]
-    ax.set_xticks(range(len(grid)), texts)
-    ax.axhline(0, color=GREY, linewidth=0.9)
-    ax.set_ylabel("logit difference")
-    return ax
-
-
-def draw_ablation(tables: Mapping[str, pd.DataFrame]) -> Figure:
-    """Draw what happens to each task when its top-k features are taken away, or all but them."""
-    curves, performance = tables["ablation_curves"], tables["task_performance"]
-    names = carried_tasks(curves, performance)
-    rows = max(1, len(names))
-    figure, axes = new_figure(rows, 2, height=0.7 + 2.7 * rows, sharex=bool(names))
-    if not names:
-        not_found(axes[0, 0], _why_nothing(curves, "ablate"))
-        axes[0, 1].set_axis_off()
-        return figure
-    for (left, right), task in zip(axes, names, strict=True):
-        chosen = curves[curves["task"] == task]
-        every = sorted(int(step) for step in chosen["step"].unique())
-        steps = sorted({every[round(place)] for place in np.linspace(0, len(every) - 1, min(4, len(every)))})
-        plot_ablation(chosen, left, mode="disrupt", steps=steps).set_title(f"{task}: without the top k")
-        plot_ablation(chosen, right, mode="restore", steps=steps).set_title("with nothing but the top k")
-        right.plot([], [], color=BLACK, linestyle=":", label="k at random")
-        right.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-        right.set_ylabel("")
-    for ax in axes[-1]:
-        ax.set_xlabel("k: number of features")
     return figure

@@ -9,6 +9,7 @@ from typing import Any
 from snapcoder.provenance.embedded import embedded_provenance
 from snapcoder.provenance.fingerprint import step_fingerprint
 from snapcoder.provenance.record import record_paths, relative
+from snapcoder.storage.answers import is_answer
 from snapcoder.storage.hashing import file_sha256, json_sha256
 
 ALTERED, MISSING, STALE, UNRECORDED = "altered", "missing", "stale", "unrecorded"
@@ -151,6 +152,8 @@ def _unrecorded(root: Path, records: Mapping[str, Mapping[str, Any]]) -> Iterato
         top = place.split("/", 1)[0]
         hidden = any(part.startswith(".") for part in Path(place).parts)
         if path.is_file() and not hidden and top not in beside and place not in known:
+            if Path(place).parent.as_posix() == "explanations/cache" and is_answer(path):
+                continue  # named by the hash of what it answers
             yield Finding(UNRECORDED, place, "no record says where it comes from")
     for manifest in sorted((root / "report").glob("block*/manifest.json")):
         yield from _manifest_findings(root, manifest)

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from snapcoder.tables.attribution import primary_attribution
+
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
@@ -40,6 +42,8 @@ def feature_card(tables: Mapping[str, pd.DataFrame], feature: int) -> str:
         )
     for _, facts in _of(tables, "complexity", feature).iterrows():
         lines += ["", f"  type {facts['type']}, complexity {_number(facts['complexity'])} of 5"]
+        if facts.get("context_window", np.nan) > 0:
+            lines.append(f"  needs {facts['context_window']:.0f} tokens of context (median of its strongest)")
         lines.append(f"  strongest token {facts['top_token']!r} ({facts['top_token_share']:.0%} of its activation)")
     logits = _of(tables, "feature_logits", feature)
     for moment in ("onset", "final"):
@@ -52,7 +56,7 @@ def feature_card(tables: Mapping[str, pd.DataFrame], feature: int) -> str:
     lines += ["", "  strongest examples"] if len(top) else []
     for _, example in top.iterrows():
         lines.append(f"  {example['act']:7.2f}  {_context(list(example['tokens']), int(example['focus']))}")
-    carried = _of(tables, "attribution", feature)
+    carried = primary_attribution(_of(tables, "attribution", feature))
     for task, group in carried.groupby("task"):
         best = group.sort_values("rank").iloc[0]
         lines.append(f"  carries {task}: rank {best['rank']} at step {best['step']} ({best['attr']:+.3f} logits)")

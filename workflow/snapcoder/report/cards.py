@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from snapcoder.tables.attribution import primary_attribution
+
 _LEVELS = "0123456789abcdefghijklmnopqrstuvwxyz"  # one character per snapshot draws a small line
 _TIMING = (
     "class", "onset_lo", "onset_hi", "onset_alive_lo", "onset_alive_hi", "onset_censoring", "peak_step", "norm_max",
@@ -16,7 +18,7 @@ _TIMING = (
 )  # fmt: skip
 _COMPLEXITY = (
     "n_active", "token_entropy", "top_token", "top_token_share", "token_r2", "prev_r2", "bigram_r2", "position_r2",
-    "context_need", "bigram_need", "repeat_score", "complexity", "type",
+    "context_need", "bigram_need", "repeat_score", "context_window", "complexity", "type",
 )  # fmt: skip
 _EVIDENCE = ("onset_lo", "onset_hi", "evidence", "verdict", "agreement")
 _STABILITY = ("n_seeds", "seed_match_cos", "seed_shared_share", "onset_near_share")
@@ -50,7 +52,7 @@ def feature_rows(tables: Mapping[str, pd.DataFrame], shard_of: Mapping[int, int]
         columns[name] = plain(complexity[name]) if name in complexity else [None] * len(features)
     columns["line"] = _lines(trajectory, features)
     columns["text"] = _searched(tables, features, columns["top_token"])
-    columns["tasks"] = _task_names(tables["attribution"], features)
+    columns["tasks"] = _task_names(primary_attribution(tables["attribution"]), features)
     columns["shard"] = [shard_of.get(feature) for feature in features]
     return columns
 
@@ -67,7 +69,7 @@ def feature_cards(tables: Mapping[str, pd.DataFrame], features: list[int]) -> di
     timing, complexity = _indexed(tables["feature_timing"], features), _indexed(tables["complexity"], features)
     examples = _grouped(tables["feature_examples"], ["kind", "rank"])
     logits = _grouped(tables["feature_logits"], ["moment", "sign", "rank"])
-    carried = _grouped(tables["attribution"], ["task", "step"])
+    carried = _grouped(primary_attribution(tables["attribution"]), ["task", "step"])
     times = timing[[name for name in _TIMING if name in timing]].to_dict("records")
     kinds = complexity[[name for name in _COMPLEXITY if name in complexity]].to_dict("records")
     evidence, stability = _indexed(tables["feature_onsets"], features), _indexed(tables["feature_stability"], features)

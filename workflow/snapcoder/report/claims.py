@@ -61,7 +61,7 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     Claim(
         7, "Tens of features suffice to disrupt and to restore an ability", ("disrupt_*", "restore_*"),
-        "as many features drawn at random", absent=_NO_TASK,
+        "as many features of the same norm and firing rate", absent=_NO_TASK,
     ),
     Claim(8, "Different features dominate an ability at different times", ("dominance_*",), "none: leaders are counted",
           absent=_NO_TASK),

@@ -29,7 +29,9 @@ def order_findings(tables: Mapping[str, pd.DataFrame]) -> list[Finding]:
     return [
         _ngram_order(tests),
         _ngram_before_features(tests),
-        _complexity(tests),
+        _later(tests, "complexity"),
+        _later(tests, "context_window"),
+        *([_later(tests, "complexity_llm")] if _rows(tests, "later_more_complex", y="complexity_llm") else []),
         _type_order(tests),
         _formation(tables["feature_formation"], tables["formation_onset"], tables["feature_timing"]),
         _formation_agrees(tests),
@@ -145,15 +147,41 @@ def _ngram_before_features(tests: pd.DataFrame) -> Finding:
     )
 
 
-def _complexity(tests: pd.DataFrame) -> Finding:
-    key, claim = "complexity", "Later features are more complex"
+_LATER = {
+    "complexity": (
+        "complexity",
+        "Later features are more complex",
+        "Rule-based complexity",
+        "p corrected over the whole family (Benjamini–Hochberg); intervals: BCa. The paper reports r = 0.31 between peak "
+        "and complexity as a language model judges it, for about a hundred features. Over all features, those of the first snapshot "
+        "and the rest may differ for other reasons: read emergent ones beside them.",
+    ),
+    "context_window": (
+        "context_window",
+        "Later features need more tokens of context",
+        "Shortest suffix that keeps the activation",
+        "Measured on each feature's strongest contexts, which are strong for more reasons than the feature: what a cut takes away "
+        "is partly chance. p corrected over the whole family of correlations with complexity (Benjamini–Hochberg).",
+    ),
+    "complexity_llm": (
+        "complexity_llm",
+        "Later features are more complex to a language model's eye",
+        "Complexity judged by a language model",
+        "The judge knows how often features fire, and rare ones look complex: read the correlation with rate and norm held fixed.",
+    ),
+}
+"""Per measure: key and claim of the finding, how the measure is called, and its caveat."""
+
+
+def _later(tests: pd.DataFrame, measure: str) -> Finding:
+    key, claim, called, caveat = _LATER[measure]
     by = _evidence(tests)
-    rows = _rows(tests, "later_more_complex", y="complexity", x="onset", onset_by=by)
-    rows += _rows(tests, "later_more_complex", y="complexity", x="peak")
+    rows = _rows(tests, "later_more_complex", y=measure, x="onset", onset_by=by)
+    rows += _rows(tests, "later_more_complex", y=measure, x="peak")
     known = [row for row in rows if pd.notna(row["effect"]) and row["n"] >= FEW]
     if not known:
         why = (
-            f"Fewer than {FEW} features have both a time and a complexity, or all of them the same: too few to decide."
+            f"Fewer than {FEW} features have both a time and this measure, or all of them the same: too few to decide."
         )
         return undecidable(key, "features", claim, why, NAME)
     supported = sum(row["verdict"] == "supported" for row in known)
@@ -173,7 +201,7 @@ def _complexity(tests: pd.DataFrame) -> Finding:
         n = next(iter(pair.values()))["n"]
         when = f"onset by {_dated(by)}" if x == "onset" else "peak"
         texts.append(f"{when}, {_GROUPS[group]} (n = {n:,}): {'; '.join(parts)}")
-    sentence = f"Rule-based complexity against {' | '.join(texts)}."
+    sentence = f"{called} against {' | '.join(texts)}."
     sentence += {
         "found": " Every one of these supports the claim.",
         "not_found": " This does not support the claim.",
@@ -194,9 +222,7 @@ def _complexity(tests: pd.DataFrame) -> Finding:
             ),
             *_p_values(known),
         ),
-        caveat="p corrected over the whole family (Benjamini–Hochberg); intervals: BCa. The paper reports r = 0.31 between peak "
-        "and complexity as a language model judges it, for about a hundred features. Over all features, those of the first snapshot "
-        "and the rest may differ for other reasons: read emergent ones beside them.",
+        caveat=caveat,
     )
 
 

@@ -7,8 +7,8 @@ import pandas as pd
 
 from snapcoder.figures.summary import acquired_tasks, median_interval
 from snapcoder.report.finding import Finding, Statistic, Verdict, between, number, percent, plural, step, undecidable
-
-TENS = 99  # "tens of features suffice" is the claim
+from snapcoder.report.findings_ablation import ablation_findings
+from snapcoder.tables.attribution import primary_attribution
 
 
 def task_findings(tables: Mapping[str, pd.DataFrame]) -> list[Finding]:
@@ -24,19 +24,11 @@ def task_findings(tables: Mapping[str, pd.DataFrame]) -> list[Finding]:
         found.append(
             undecidable("tasks", "tasks", "The model acquires an ability", "No task was scored.", "task_performance")
         )
-    curves, attribution = tables["ablation_curves"], tables["attribution"]
-    names = sorted(curves["task"].unique()) if not curves.empty else []
-    for task in names:
-        rows = curves[curves["task"] == task]
-        found += [_few_features(rows, task, mode) for mode in ("disrupt", "restore")]
-    if not names:
-        why = "No snapshot can do a task clearly better than chance, so nothing was attributed or ablated."
-        if curves.columns.empty:
-            why = "The study has no table of ablations."
-        found.append(undecidable("few_features", "tasks", "A few features carry an ability", why, "ablation_curves"))
+    found += ablation_findings(tables)
+    attribution = primary_attribution(tables["attribution"])
     for task in sorted(attribution["task"].unique()) if not attribution.empty else []:
         found.append(_dominance(attribution[attribution["task"] == task], task))
-    quality = tables["attribution_quality"]
+    quality = primary_attribution(tables["attribution_quality"])
     done = quality[quality["status"] == "attributed"] if not quality.empty else quality
     return [*found, _quality(done)] if not done.empty else found
 
@@ -100,81 +92,6 @@ def _acquisition(performance: pd.DataFrame, task: str, since: int | None) -> Fin
 
 def _dropped(task: str, reason: str) -> Finding:
     return undecidable(f"task_{task}", "tasks", f"The model acquires {task}", f"Not tested: {reason}.", "tasks")
-
-
-def _few_features(curves: pd.DataFrame, task: str, mode: str) -> Finding:
-    words = {"disrupt": "Taking away a few features disrupts", "restore": "A few features alone restore"}
-    claim, key, name = f"{words[mode]} {task}", f"{mode}_{task}", "ablation_curves"
-    chosen = curves[curves["mode"] == mode]
-    ranked = chosen[chosen["ranking"] == "attr_here"]
-    halves = {int(at): _half(ranked[ranked["step"] == at], mode) for at in sorted(ranked["step"].unique())}
-    if not halves:
-        return undecidable(key, "tasks", claim, "No curve was measured.", name)
-    last = max(halves)
-    k = halves[last]
-    here = chosen[chosen["step"] == last]
-    everything = int(here["k"].max())
-    if k is None:
-        sentence = f"At {step(last)}, no number of features short of all moves the metric half-way."
-        return Finding(key, "tasks", claim, "not_found", sentence, (), (name,))
-    top = here[(here["ranking"] == "attr_here") & (here["k"] == k)].iloc[0]
-    random = here[(here["ranking"] == "random") & (here["k"] == k)]["metric"]
-    start = float(here[(here["ranking"] == "attr_here")].sort_values("k")["metric"].iloc[0])
-    better = len(random) > 0 and (
-        (top["metric_ci_hi"] < random.min()) if mode == "disrupt" else (top["metric_ci_lo"] > random.max())
-    )
-    verdict: Verdict = "not_found" if k > TENS or k >= everything else "found" if better else "undecidable"
-    control = (
-        f"{k:,} features at random: mean {number(float(random.mean()))}, range "
-        f"{between(float(random.min()), float(random.max()))} over {plural(len(random), 'draw')}"
-        if len(random)
-        else "without a random control"
-    )
-    known = [value for value in halves.values() if value is not None]
-    others = (
-        f" Over the {plural(len(halves), 'snapshot')} tested, half-way takes {min(known):,} to {max(known):,}."
-        if len(halves) > 1
-        else ""
-    )
-    sentence = (
-        f"At {step(last)}, {plural(k, 'feature')} of {everything:,} move the logit difference at least "
-        f"half-way: from {number(start)} to {number(top['metric'])} "
-        f"{between(top['metric_ci_lo'], top['metric_ci_hi'])}; {control}.{others}"
-    )
-    return Finding(
-        key,
-        "tasks",
-        claim,
-        verdict,
-        sentence,
-        (
-            Statistic("features for half the effect", k, name, unit="features"),
-            Statistic(
-                "logit difference with the top features treated",
-                float(top["metric"]),
-                name,
-                float(top["metric_ci_lo"]),
-                float(top["metric_ci_hi"]),
-                "logits",
-            ),
-            Statistic(
-                "the same, random features", float(random.mean()) if len(random) else float("nan"), name, unit="logits"
-            ),
-        ),
-        caveat=f"Counted as found up to {TENS} features, when the interval lies beyond every random "
-        "draw. k is taken from the grid tested; the error term keeps its clean value.",
-    )
-
-
-def _half(ranked: pd.DataFrame, mode: str) -> int | None:
-    """Return the smallest k at which the metric has moved half of its way from k = 0 to all; None when the way is nothing."""
-    ordered = ranked.sort_values("k")
-    metric, k = ordered["metric"].to_numpy(float), ordered["k"].to_numpy()
-    way = metric[-1] - metric[0]
-    if way == 0 or (way > 0) == (mode == "disrupt"):
-        return None
-    reached = np.flatnonzero((metric - metric[0]) / way >= 0.5)
-    return int(k[reached[0]]) if k[reached[0]] < k[-1] else None
 
 
 def _dominance(attribution: pd.DataFrame, task: str) -> Finding:

@@ -1,34 +1,38 @@
-"""Step `ablation`: how many features carry each task that one snapshot can do."""
+"""Step `ablation`: how few features carry each task that one snapshot can do, beside controls and baselines."""
 
 import logging
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
-from snapcoder.attribution.ablation import ablation_curves, ablation_sizes, curve_rows, rankings
 from snapcoder.attribution.continuation import continue_from
-from snapcoder.attribution.gradients import metric_ends
 from snapcoder.attribution.rows import feature_order
+from snapcoder.attribution.task_ablation import TaskAblation, ablate_task
 from snapcoder.attribution.task_prompts import read_snapshot_prompts
+from snapcoder.attribution.units import baseline_units
 from snapcoder.job import Job
 from snapcoder.language_model import load
+from snapcoder.storage.activations import BLOCK_ROWS, iterate_cache, read_header
 from snapcoder.storage.json_file import read_json
 from snapcoder.storage.tables import joined, read_table, write_table
-from snapcoder.storage.task_examples import cluster_ids
 from snapcoder.study.analysis import TaskSettings
-from snapcoder.tables.tasks import ABLATION_CURVES
-from snapcoder.tasks.selection import task_rng
+from snapcoder.tables.ablation import ABLATION_CURVES, ABLATION_SUMMARY
 
 logger = logging.getLogger(__name__)
 
+_BASIS_BLOCKS = 4  # of the cache, spread over it, that the principal directions are fitted on
+
 
 def ablation(job: Job) -> None:
-    """Write the ablation curves of every task that was attributed at this snapshot."""
+    """Write the ablation curves of every task that was attributed at this snapshot, and a summary of each."""
     settings, step, layer = job.section("tasks", TaskSettings), int(job.value("step")), int(job.value("layer"))
-    attributed = read_table(job.path("attribution"))
+    here = _primary(job.path("attribution"))
     curves: list[pd.DataFrame] = []
-    if len(attributed):
+    summaries: list[pd.DataFrame] = []
+    if len(here):
         snapshot = read_snapshot_prompts(
             job.path("tasks"),
             (*job.paths("prompts"), job.path("own")),
@@ -38,30 +42,55 @@ def ablation(job: Job) -> None:
             layer=layer,
             largest=settings.attribution_examples,
         )
-        ks = ablation_sizes(settings.k_grid, snapshot.dictionary.n_features)
+        n_features = snapshot.dictionary.n_features
+        final = _last_attributed(job.paths("final"), here["task"].unique().tolist())
+        mean, baselines = _mean_code(job.path("features")), baseline_units(_sample(job.path("cache")))
         facts, device = job.path("facts"), torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model = load(facts.parent / read_json(facts)["folder"]).to(device)  # type: ignore[arg-type]
         with continue_from(model, layer=layer) as run:
-            for task, of_task in attributed.groupby("task"):
-                evaluation = snapshot.evaluation(str(task))
-                ranked = rankings(
-                    feature_order(of_task, n_features=snapshot.dictionary.n_features),
-                    np.linalg.norm(snapshot.here.decoder, axis=1),
-                    np.asarray(abs(snapshot.ranking(str(task)).delta).sum(axis=0)).ravel() > 0,
-                    draws=settings.random_draws,
-                    rng=task_rng(f"random rankings of {task}", settings.seed),
-                )
-                curves.append(
-                    curve_rows(
-                        ablation_curves(run, evaluation, snapshot.here, ranked, ks),
-                        metric_ends(run, evaluation)[1],
-                        cluster_ids(evaluation.examples),
-                        bootstrap=settings.bootstrap,
-                        seed=settings.seed,
-                        task=str(task),
-                        step=step,
-                        layer=layer,
-                    )
-                )
+            for name, of_task in here.groupby("task"):
+                task = str(name)
+                orders = {"attr_here": feature_order(of_task, n_features=n_features)}
+                if task in final:
+                    orders["attr_final"] = feature_order(final[task], n_features=n_features)
+                of = TaskAblation(
+                    task, snapshot.ranking(task), snapshot.evaluation(task), snapshot.here, orders, mean, baselines, settings
+                )  # fmt: skip
+                rows, summary = ablate_task(run, of)
+                where = {"layer": layer, "task": task, "step": step}
+                curves.append(rows.assign(**where))
+                summaries.append(summary.assign(**where))
     write_table(job.output("curves"), joined(curves, ABLATION_CURVES), ABLATION_CURVES, job.core)
+    write_table(job.output("summary"), joined(summaries, ABLATION_SUMMARY), ABLATION_SUMMARY, job.core)
     logger.info("ablation: step %d: %d tasks", step, len(curves))
+
+
+def _primary(path: Path) -> pd.DataFrame:
+    """Return the attributions that rank: integrated gradients from the patch prompt."""
+    where = [("method", "==", "ig"), ("baseline", "==", "corrupted")]
+    return read_table(path, ["task", "feature", "rank"], where=where)
+
+
+def _last_attributed(paths: Sequence[Path], tasks: list[str]) -> dict[str, pd.DataFrame]:
+    """Return, for each task, its attributions at the last base snapshot that has some; `paths` in order of step."""
+    found: dict[str, pd.DataFrame] = {}
+    for path in reversed(paths):
+        if all(task in found for task in tasks):
+            break
+        for task, rows in _primary(path).groupby("task"):
+            found.setdefault(str(task), rows)
+    return found
+
+
+def _mean_code(path: Path) -> np.ndarray:
+    """Return the mean gated code of every feature over the snapshot's cached rows [feature]."""
+    table = read_table(path, ["feature", "rate", "mean_active"]).sort_values("feature")
+    mean: np.ndarray = (table["rate"] * table["mean_active"].fillna(0.0)).to_numpy(np.float64)
+    return mean
+
+
+def _sample(path: Path) -> np.ndarray:
+    """Return train rows of a cache in a few whole blocks spread over it, [row, model]."""
+    n_blocks = -(-read_header(path).n_rows // BLOCK_ROWS)
+    numbers = np.unique(np.linspace(0, n_blocks - 1, min(_BASIS_BLOCKS, n_blocks)).round().astype(int))
+    return np.concatenate(list(iterate_cache(path, numbers.tolist())))

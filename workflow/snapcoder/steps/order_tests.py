@@ -10,11 +10,15 @@ from snapcoder.tables.order import ORDER_TESTS
 
 
 def order_tests(job: Job) -> None:
-    """Write the table order_tests; the input `onsets` (onsets by combined evidence) may be missing."""
+    """Write the table order_tests; the inputs `onsets` (by combined evidence) and `explanations` may be missing."""
+    complexity = read_table(job.path("complexity"))
+    for path in job.paths("explanations"):
+        judged = read_table(path, columns=["feature", "complexity_llm"]).set_index("feature")["complexity_llm"]
+        complexity["complexity_llm"] = complexity["feature"].map(judged)
     onsets = [read_table(path) for path in job.paths("onsets")]
     table = test_order(
         read_table(job.path("timing")),
-        read_table(job.path("complexity")),
+        complexity,
         read_table(job.path("phase_metrics")),
         pd.concat([read_table(path) for path in job.paths("draws")], ignore_index=True),
         read_table(job.path("formation")),

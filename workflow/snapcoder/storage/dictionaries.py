@@ -65,6 +65,15 @@ class SnapshotDecoder:
 
 
 @dataclass(frozen=True)
+class SnapshotEncoder:
+    """One snapshot's term of the shared code, (a − center) · scale · encoder; encoder [model, feature], center [model]."""
+
+    encoder: np.ndarray
+    scale: float
+    center: np.ndarray
+
+
+@dataclass(frozen=True)
 class DictionaryParts:
     """A dictionary on disk whose weights are read when they are asked for; the fields are those of `Dictionary`."""
 
@@ -73,6 +82,18 @@ class DictionaryParts:
     gate: str
     layer: int
     threshold: np.ndarray
+
+    def encoder(self, index: int) -> SnapshotEncoder:
+        """Read the encoder of one snapshot."""
+        here = slice(index, index + 1)
+        with safe_open(self.path, framework="numpy") as file:
+            encoder, scale, center = (file.get_slice(name)[here][0] for name in ("encoder", "scale", "center"))
+        return SnapshotEncoder(encoder, float(scale), center)
+
+    def encoder_bias(self) -> np.ndarray:
+        """Read the bias of the shared code, [feature]."""
+        with safe_open(self.path, framework="numpy") as file:
+            return file.get_tensor("encoder_bias")
 
     def snapshot(self, index: int) -> SnapshotDecoder:
         """Read the decoder of one snapshot."""

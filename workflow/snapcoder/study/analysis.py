@@ -116,9 +116,42 @@ class TaskSettings:
         unit="examples",
         minimum=2,
     )
-    ig_steps: int = setting(10, "Points of the integrated-gradients midpoint rule.", unit="points", minimum=1)
+    attributions: tuple[str, ...] = setting(
+        ("atp_corrupted", "ig_zero"),
+        "Attributions beside ig_corrupted (which is always made and ranks features): method and where the path begins.",
+        choices=("ig_corrupted", "ig_zero", "ig_mean", "atp_corrupted", "atp_zero", "atp_mean"),
+        unique=True,
+    )
+    ig_steps: int = setting(
+        27,
+        "Most points of the integrated-gradients midpoint rule. A third, a ninth … of them (whole numbers from 3 on) are "
+        "tried first.",
+        unit="points",
+        minimum=1,
+        maximum=10_000,
+    )
+    ig_tolerance: float = setting(
+        0.05,
+        "Completeness gap at which no more points are added; above it, attribution counts as not linear.",
+        minimum=0.0,
+    )
     top_features: int = setting(
-        50, "Features kept per task and snapshot in the attribution table.", unit="features", minimum=1
+        50,
+        "Features kept in the attribution table per task, snapshot, method and baseline, beside the verified ones.",
+        unit="features",
+        minimum=1,
+    )
+    sign_flips: int = setting(10_000, "Random signs of examples behind each p-value.", unit="draws", minimum=100)
+    exact_top: int = setting(
+        20, "Strongest features whose effect is computed exactly, per baseline.", unit="features", minimum=1
+    )
+    exact_random: int = setting(10, "Other features verified likewise, drawn at random.", unit="features", minimum=0)
+    shown_examples: int = setting(
+        3, "Examples per task and snapshot with attributions at every position.", unit="examples", minimum=1
+    )
+    shown_features: int = setting(5, "Strongest features shown there.", unit="features", minimum=1)
+    batch_tokens: int = setting(
+        6144, "Tokens of one forward and backward pass of attribution; more for a GPU.", unit="tokens", minimum=1
     )
     k_grid: tuple[int, ...] = setting(
         (0, 1, 2, 5, 10, 20, 50, 100, 200),
@@ -127,7 +160,35 @@ class TaskSettings:
         minimum=0,
         unique=True,
     )
-    random_draws: int = setting(5, "Random rankings beside each curve.", unit="draws", minimum=1)
+    k_shares: tuple[float, ...] = setting(
+        (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5),
+        "Further numbers of features ablated, as shares of the dictionary (the grid of MIB); those close to one of k_grid "
+        "are left out.",
+        minimum=0,
+        maximum=1,
+        unique=True,
+    )
+    control_sizes: tuple[int, ...] = setting(
+        (10, 50),
+        "Numbers of features at which random and matched features are ablated too.",
+        unit="features",
+        minimum=1,
+        unique=True,
+    )
+    random_draws: int = setting(20, "Draws of features at random, per size.", unit="draws", minimum=1)
+    matched_draws: int = setting(
+        40,
+        "Draws of features matched to the top ones by deciles of decoder norm and firing rate, per size. Corrected over "
+        "the sizes, p can fall below 0.05 only with 20 draws per size.",
+        unit="draws",
+        minimum=1,
+    )
+    single_features: int = setting(
+        10,
+        "Top features that are also ablated one by one, to compare the sum with their joint effect.",
+        unit="features",
+        minimum=1,
+    )
     bootstrap: int = setting(200, "Bootstrap draws over examples.", unit="draws", minimum=20)
     seed: int = setting(0, "Seed of examples, random rankings and bootstraps.", minimum=0)
 

@@ -9,6 +9,7 @@ import jsonschema
 import yaml
 
 from snapcoder.study.crosscoder import PAPER2025
+from snapcoder.study.explain import explain_problems
 from snapcoder.study.field import from_mapping
 from snapcoder.study.schema import config_schema
 from snapcoder.study.study import Study
@@ -108,6 +109,7 @@ def _impossible(study: Study) -> Iterable[str]:
     yield from _size_problems(study)
     yield from _sweep_problems(study)
     yield from _control_problems(study)
+    yield from explain_problems(study.explain)
 
 
 def _name_problems(study: Study) -> Iterable[str]:

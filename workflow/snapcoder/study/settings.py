@@ -50,13 +50,29 @@ _SECTIONS: dict[str, tuple[str, ...]] = {
     "phase_segments": ("phases",),
     "examples": ("features",),
     "complexity": ("features",),
+    "context_length": ("context",),
+    "explanations": ("explain",),
     "logits": ("features",),
     "report": ("report",),
 }
 
 _MAKING = frozenset({"files", "built_in", "max_examples", "min_examples", "prefix_tokens"})
-_CARRYING = frozenset({"attribution_examples", "ig_steps", "top_features", "k_grid", "random_draws", "bootstrap"})
-"""Keys of `tasks` that make the examples, and those that say how abilities are traced to features."""
+_ABLATING = frozenset({"k_grid", "k_shares", "control_sizes", "random_draws", "matched_draws", "single_features"})
+_ATTRIBUTING = frozenset(
+    {
+        "attributions",
+        "ig_steps",
+        "ig_tolerance",
+        "sign_flips",
+        "exact_top",
+        "exact_random",
+        "shown_examples",
+        "shown_features",
+        "batch_tokens",
+    }
+)
+_CARRYING = _ATTRIBUTING | _ABLATING | {"attribution_examples", "top_features", "bootstrap"}
+"""Keys of `tasks` that make the examples, that ablation or attribution alone read, and that say how abilities are traced."""
 
 _EVOLUTION_DRAWS = frozenset({"null_draws", "bootstrap", "seed"})
 _TIMING = frozenset(
@@ -102,8 +118,8 @@ _UNUSED: dict[str, frozenset[str]] = {
     "tasks": _CARRYING | {"files"},  # files reach the step as inputs
     "task_performance": _MAKING | (_CARRYING - {"bootstrap", "attribution_examples"}),
     "prompts": _MAKING | (_CARRYING - {"attribution_examples"}) | {"seed"},
-    "attribution": _MAKING | {"top_features", "k_grid", "random_draws"},
-    "ablation": _MAKING | {"top_features", "ig_steps"},
+    "attribution": _MAKING | _ABLATING | {"top_features"},
+    "ablation": _MAKING | _ATTRIBUTING | {"top_features"},
     "timing": _EVOLUTION_DRAWS | (_TIMING - {"sigmoid_r2"}),
     "onset_distribution": _TIMING - {"null_draws"},
     "onset_sensitivity": frozenset({"sigmoid_r2", "heldout_rows", "bootstrap"}),

@@ -11,9 +11,11 @@ from snapcoder.study.analysis import (
     ReportSettings,
     TaskSettings,
 )
+from snapcoder.study.context import ContextSettings
 from snapcoder.study.controls import ControlSettings
 from snapcoder.study.corpus import CorpusSettings, NgramSettings
 from snapcoder.study.crosscoder import CrosscoderSettings
+from snapcoder.study.explain import ExplainSettings
 from snapcoder.study.field import setting
 from snapcoder.study.order import FormationSettings, OrderSettings
 from snapcoder.study.presence import PresenceSettings
@@ -44,4 +46,6 @@ class Study:
     phases: PhaseSettings = setting(PhaseSettings, "Cutting training into phases.")
     tasks: TaskSettings = setting(TaskSettings, "Abilities and what carries them.")
     features: FeatureSettings = setting(FeatureSettings, "What is shown of each feature.")
+    context: ContextSettings = setting(ContextSettings, "How many tokens of context features need.")
+    explain: ExplainSettings = setting(ExplainSettings, "Explanations by a language model; off by default.")
     report: ReportSettings = setting(ReportSettings, "The report.")

@@ -2,6 +2,8 @@
 
 from snapcoder.storage.tables import TableSchema
 from snapcoder.tables import (
+    ablation,
+    attribution,
     behaviour,
     controls,
     corpus,
@@ -37,6 +39,8 @@ TABLES: dict[str, TableSchema] = {
         phases,
         behaviour,
         tasks,
+        ablation,
+        attribution,
         features,
         report,
     )

@@ -97,6 +97,39 @@ COMPLEXITY = TableSchema(
             maximum=1.0001,
         ),
         Column(
+            "token_fires_r2",
+            "float32",
+            "–",
+            "R² of predicting whether it fires from the current token alone (cross-fitted)",
+            nullable=True,
+            maximum=1.0001,
+        ),
+        Column(
+            "prev_fires_r2",
+            "float32",
+            "–",
+            "R² of predicting whether it fires from the previous token alone (cross-fitted)",
+            nullable=True,
+            maximum=1.0001,
+        ),
+        Column(
+            "bigram_fires_r2",
+            "float32",
+            "–",
+            "R² of predicting whether it fires from the previous and current token (cross-fitted)",
+            nullable=True,
+            maximum=1.0001,
+        ),
+        Column(
+            "position_fires_r2",
+            "float32",
+            "–",
+            "R² of predicting whether it fires from the position alone (cross-fitted)",
+            nullable=True,
+            maximum=1.0001,
+        ),
+        Column("prev_token_score", "float32", "–", "prev_r2 − token_r2", nullable=True),
+        Column(
             "context_need",
             "float32",
             "–",
@@ -118,7 +151,7 @@ COMPLEXITY = TableSchema(
             "repeat_score",
             "float32",
             "–",
-            "share of activation where the current bigram's first token was followed by the same token earlier in the sequence, minus the base rate",
+            "share of activation where the current bigram stood earlier in the sequence, minus the share that its tokens have of themselves",
             nullable=True,
         ),
         Column(
@@ -130,7 +163,46 @@ COMPLEXITY = TableSchema(
             minimum=1,
             maximum=5,
         ),
+        Column(
+            "context_window",
+            "float32",
+            "tokens",
+            "median suffix that keeps the activation (table context_length); missing where not measured",
+            nullable=True,
+            minimum=1,
+        ),
         Column("type", "string", "–", "rule-based type of detector", categories=TYPES),
+    ),
+)
+
+CONTEXT_LENGTH = TableSchema(
+    "context_length",
+    "one measured feature",
+    ("feature",),
+    (
+        LAYER,
+        FEATURE,
+        Column(
+            "window",
+            "int32",
+            "tokens",
+            "shortest suffix of a context that keeps the feature's activation, the current token counted; median over examples (whole context where no suffix of the grid does)",
+            minimum=1,
+        ),
+        Column("window_q1", "int32", "tokens", "its first quartile", minimum=1),
+        Column("window_q3", "int32", "tokens", "its third quartile", minimum=1),
+        Column("n_examples", "int32", "examples", "contexts that were cut", minimum=1),
+        Column(
+            "share_reached",
+            "float32",
+            "share",
+            "examples for which a suffix shorter than the context keeps enough",
+            minimum=0,
+            maximum=1,
+        ),
+        Column(
+            "kept", "float32", "share", "activation kept by the window, of that on the whole context; median", minimum=0
+        ),
     ),
 )
 
@@ -152,4 +224,24 @@ FEATURE_LOGITS = TableSchema(
     ),
 )
 
-ALL = (FEATURE_EXAMPLES, COMPLEXITY, FEATURE_LOGITS)
+FEATURE_EXPLANATIONS = TableSchema(
+    "feature_explanations",
+    "one feature shown to a language model",
+    ("feature",),
+    (
+        LAYER,
+        FEATURE,
+        Column("explanation", "string", "–", "what the model says that the feature detects; empty where it failed"),
+        Column("complexity_llm", "int8", "1..5", "how complex the model judges that to be", nullable=True, minimum=1, maximum=5),
+        Column("consistency_llm", "int8", "1..5", "how well the model finds that the active contexts fit", nullable=True, minimum=1, maximum=5),
+        Column("detection_score", "float32", "–", "balanced accuracy of telling held-back active contexts from silent ones by the explanation alone; chance is 0.5; missing where not asked", nullable=True, minimum=0, maximum=1),
+        Column("llm_name", "string", "–", "model that was asked"),
+        Column("prompt_hash", "string", "–", "hash of model, messages and parameters, the name of the kept answer; empty where it failed"),
+        Column("n_examples", "int16", "contexts", "contexts shown, silent ones counted", minimum=0),
+        Column("n_held_out", "int16", "contexts", "contexts held back", minimum=0),
+        Column("status", "string", "–", "whether a readable answer came", categories=("explained", "failed")),
+        Column("reason", "string", "–", "why there is no explanation, or no detection score"),
+    ),
+)  # fmt: skip
+
+ALL = (FEATURE_EXAMPLES, COMPLEXITY, CONTEXT_LENGTH, FEATURE_LOGITS, FEATURE_EXPLANATIONS)
