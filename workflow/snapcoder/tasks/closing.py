@@ -66,16 +66,11 @@ def mine_closing(
     """
     rows = table.sequences(HELDOUT)
     tokens, doc = table.tokens[rows].astype(np.int64), table.doc[rows]
-    valid = _within_documents(tokens, doc, table.end_of_text, length)
     closings, waiting = [], []
     for kind, mark in enumerate(marks):
-        state, uses = _state(tokens, doc, mark, texts, length)
-        follows = np.isin(tokens, mark.answers)
-        places = np.argwhere(valid & (state == 1) & follows)
-        endings = np.unique(tokens[places[:, 0], places[:, 1] - 1])
-        pools = {"closed": state == -1, "none": (state == 0) & uses}
-        waiting.append({name: _by_ending(tokens, valid & ~follows & pool, endings) for name, pool in pools.items()})
+        places, pools = _places(tokens, doc, mark, texts, length, table.end_of_text)
         closings += [(kind, row, position) for row, position in places.tolist()]
+        waiting.append(pools)
     examples: list[Example] = []
     n_rejected = 0
     used: set[int] = set()
@@ -100,6 +95,20 @@ def mine_closing(
     return MinedTask(examples, n_rejected)
 
 
+def _places(
+    tokens: np.ndarray, doc: np.ndarray, mark: ClosingMark, texts: Sequence[str], length: int, end_of_text: int
+) -> tuple[np.ndarray, dict[str, dict[int, np.ndarray]]]:
+    """Return the (sequence, position) of closing marks, [place, 2], and by pool and last token those of other tokens."""
+    valid = _within_documents(tokens, doc, end_of_text, length)
+    state, uses = _state(tokens, doc, mark, texts, length)
+    follows = np.isin(tokens, mark.answers)
+    places = np.argwhere(valid & (state == 1) & follows)
+    endings = np.unique(tokens[places[:, 0], places[:, 1] - 1])
+    others = valid & ~follows & (tokens != end_of_text)
+    pools = {"closed": state == -1, "none": (state == 0) & uses}
+    return places, {name: _by_ending(tokens, others & pool, endings) for name, pool in pools.items()}
+
+
 def _within_documents(tokens: np.ndarray, doc: np.ndarray, end_of_text: int, length: int) -> np.ndarray:
     """Return where `length` tokens of the same document come before a token, [sequence, position] bool."""
     valid = np.zeros(tokens.shape, dtype=bool)
@@ -112,9 +121,9 @@ def _within_documents(tokens: np.ndarray, doc: np.ndarray, end_of_text: int, len
 def _state(
     tokens: np.ndarray, doc: np.ndarray, mark: ClosingMark, texts: Sequence[str], length: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return how the last mark among the `length` tokens before each position leaves it, and where its document uses it nearby.
+    """Return how the last mark among the `length` tokens before each position leaves it, and where it is used nearby.
 
-    Both [sequence, position]: int8, 1 open, −1 closed, 0 no mark; and bool.
+    Both [sequence, position]: int8, 1 open, −1 closed, 0 no mark; bool, the document has it in the same sequence.
     """
     left = np.zeros(tokens.shape, dtype=np.int8)  # by each token alone
     signs = {mark.opening, mark.closing}

@@ -6,6 +6,8 @@ The two sides share a cluster.
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from snapcoder.storage.task_examples import Example
 from snapcoder.tasks.files import Candidate
 
@@ -39,7 +41,7 @@ def both_sides(
     task: str,
     kind: str,
     case: str,
-    prefixes: Sequence[Sequence[int]],
+    prefixes: Sequence[Sequence[int] | np.ndarray],
     answers: Sequence[int],
     cluster: str,
 ) -> list[Example]:
