@@ -84,7 +84,7 @@ def test_every_table_is_declared_filled_and_valid(finished):
     names = {path.stem for path in found}
     parts = {
         "behaviour", "behaviour_draws", "presence", "formation", "formation_rows", "token_class_sums", "task_examples",
-        "extension_metrics", "sweep_metrics", "snapshot_features",
+        "extension_metrics", "sweep_metrics", "snapshot_features", "harness_performance",
     }  # fmt: skip
     of_controls = {schema.name for schema in controls.ALL}
     assert names == set(TABLES) - parts - of_controls
@@ -125,6 +125,7 @@ def test_adding_a_snapshot_runs_its_own_jobs_and_the_aggregates_only(study):
         "prompts",
         "attribution",
         "ablation",
+        "reconstruction_loss",
         "extension",
         "snapshot_features",
         "presence",
@@ -132,13 +133,13 @@ def test_adding_a_snapshot_runs_its_own_jobs_and_the_aggregates_only(study):
     ):
         assert plan[rule] == ["layer=0, step=24", "layer=0, step=8"]
     assert plan["behaviour"] == ["step=24", "step=8"]
-    untouched = {"corpus", "ngrams", "ngram_text", "pretrain", "crosscoder", "codes", "tasks", "complexity"}
+    untouched = {"corpus", "ngrams", "ngram_text", "pretrain", "crosscoder", "codes", "tasks", "cloze", "complexity"}
     assert not (untouched | {"heldout_snapshots", "formation_rows"}) & set(plan)
     run(study)
     after = content(study)
     untouched = (
         "corpus/", "snapshots/", "activations/", "crosscoder/", "codes/", "trajectories/", "prompts/", "presence/",
-        "tasks/", "formation/",
+        "tasks/", "formation/", "reconstruction/",
     )  # fmt: skip
     assert all(after[name] == before[name] for name in before if name.startswith(untouched))
     table = pq.read_table(study.results / "tables/block0/feature_trajectory.parquet").to_pandas()
