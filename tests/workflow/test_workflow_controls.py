@@ -47,8 +47,8 @@ def test_controls_make_only_what_their_change_reaches(workflow):
     seed = {rule.removeprefix("control_seed1_") for rule in rules if rule.startswith("control_seed1_")}
     warmup = {rule.removeprefix("control_warmup8_") for rule in rules if rule.startswith("control_warmup8_")}
     assert {"crosscoder", "codes", "trajectories", "timing"} <= seed
-    assert not seed & {"corpus", "pretrain", "activations", "behaviour", "report", "attribution"}
-    assert {"pretrain", "activations", "behaviour", "crosscoder", "phase_segments"} <= warmup
+    assert not seed & {"corpus", "pretrain", "cloze", "activations", "behaviour", "report", "attribution"}
+    assert {"pretrain", "activations", "cloze", "behaviour", "crosscoder", "phase_segments"} <= warmup
     assert not warmup & {"corpus", "ngrams", "tasks", "report", "attribution"}
     assert len(plan["control_untrained_activations"]) == len(plan["untrained"]) == 2
     assert len(plan["token_centred"]) == len(plan["sae_series"]) == 4

@@ -16,12 +16,15 @@ def test_the_whole_study_is_planned_with_one_job_per_snapshot_and_layer(workflow
     steps = (0, 4, 8, 16, 40)
     pairs = sorted(f"layer={layer}, step={step}" for layer in (0, 1) for step in steps)
     assert plan["activations"] == pairs
-    assert plan["prompts"] == plan["attribution"] == plan["ablation"] == pairs
+    assert plan["prompts"] == plan["attribution"] == plan["ablation"] == plan["reconstruction_loss"] == pairs
     assert plan["behaviour"] == sorted(f"step={step}" for step in steps)
     assert plan["extension"] == ["layer=0, step=8", "layer=1, step=8"]
     assert plan["crosscoder"] == plan["timing"] == plan["report"] == ["layer=0", "layer=1"]
-    once = ("pretrain", "corpus", "ngram_text", "token_classes", "landing")
+    once = ("pretrain", "corpus", "ngram_text", "token_classes", "cloze", "landing")
     assert all(plan[rule] == [""] for rule in once)
+    assert "harness" not in plan  # no task is named for it
+    workflow.configure(evaluation={"harness": {"tasks": ["blimp"]}})
+    assert workflow.plan()["harness"] == sorted(f"step={step}" for step in steps)
 
 
 def test_features_are_explained_by_a_service_only_when_one_is_named(workflow):

@@ -25,7 +25,7 @@ AFTER_CROSSCODER = {
     "ablation", "ablation_tables",
     "attribution_tables", "attribution_report", "phase_metrics", "phase_segments", "formation_rows", "formation", "formation_table",
     "order_tests", "examples", "context_length", "complexity", "logits", "figures", "report", "landing", "onset_distribution",
-    "onset_sensitivity", "heldout_snapshots",
+    "onset_sensitivity", "heldout_snapshots", "reconstruction_loss", "downstream_tables",
 }  # fmt: skip
 BATCH = "python -m snapcoder.launch --configfile config/config.yaml --cores 2"
 
@@ -84,7 +84,7 @@ def test_every_table_is_declared_filled_and_valid(finished):
     names = {path.stem for path in found}
     parts = {
         "behaviour", "behaviour_draws", "presence", "formation", "formation_rows", "token_class_sums", "task_examples",
-        "extension_metrics", "sweep_metrics", "snapshot_features",
+        "extension_metrics", "sweep_metrics", "snapshot_features", "harness_performance",
     }  # fmt: skip
     of_controls = {schema.name for schema in controls.ALL}
     assert names == set(TABLES) - parts - of_controls
@@ -125,6 +125,7 @@ def test_adding_a_snapshot_runs_its_own_jobs_and_the_aggregates_only(study):
         "prompts",
         "attribution",
         "ablation",
+        "reconstruction_loss",
         "extension",
         "snapshot_features",
         "presence",
@@ -133,22 +134,14 @@ def test_adding_a_snapshot_runs_its_own_jobs_and_the_aggregates_only(study):
         assert plan[rule] == ["layer=0, step=24", "layer=0, step=8"]
     assert plan["behaviour"] == ["step=24", "step=8"]
     untouched = {
-        "corpus",
-        "ngrams",
-        "ngram_text",
-        "pretrain",
-        "crosscoder",
-        "codes",
-        "tasks",
-        "context_length",
-        "complexity",
-    }
+        "corpus", "ngrams", "ngram_text", "pretrain", "crosscoder", "codes", "tasks", "cloze", "context_length", "complexity",
+    }  # fmt: skip
     assert not (untouched | {"heldout_snapshots", "formation_rows"}) & set(plan)
     run(study)
     after = content(study)
     untouched = (
         "corpus/", "snapshots/", "activations/", "crosscoder/", "codes/", "trajectories/", "prompts/", "presence/",
-        "tasks/", "formation/",
+        "tasks/", "formation/", "reconstruction/",
     )  # fmt: skip
     assert all(after[name] == before[name] for name in before if name.startswith(untouched))
     table = pq.read_table(study.results / "tables/block0/feature_trajectory.parquet").to_pandas()

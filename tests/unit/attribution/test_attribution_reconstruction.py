@@ -12,6 +12,7 @@ from snapcoder.attribution.continuation import continue_from
 from snapcoder.attribution.prompt_codes import of_snapshot, prompt_codes
 from snapcoder.attribution.reconstruction import (
     HeldOutText,
+    TextLosses,
     gated,
     held_out_text,
     loss_rows,
@@ -242,6 +243,15 @@ def test_a_share_of_nothing_is_undefined():
     assert np.isnan(share(np.ones(5), np.zeros(5))).all()
     clear = np.array([2.0, 2.1, 1.9, 2.0, 2.0])
     np.testing.assert_allclose(share(clear / 2, clear), 0.5)
+
+
+def test_an_ablation_that_helps_leaves_nothing_to_recover():
+    rng = np.random.default_rng(0)
+    doc, clean = np.repeat(np.arange(20), 5), 3 + 0.01 * rng.random(100)
+    loss = {"clean": clean, "reconstructed": clean - 0.1, "mean": clean - 1, "zero": clean + 1}
+    rows = rows_of(TextLosses(doc, loss, {name: np.zeros(100) for name in loss}))
+    assert np.isnan(rows.loc["mean", "recovered"])
+    assert rows.loc["zero", "recovered"] == pytest.approx(1.1)
 
 
 def snapshot_prompts(model, dictionary, examples):

@@ -156,7 +156,9 @@ def loss_rows(losses: TextLosses, *, step: int, layer: int, bootstrap: int, seed
     for name in loss:
         recovered = np.full(len(size), np.nan)
         if name in ABLATIONS:
-            recovered = share(loss[name] - loss["reconstructed"], loss[name] - loss["clean"])
+            cost = loss[name] - loss["clean"]
+            # At an untrained snapshot an ablation may even help; then there is nothing to recover.
+            recovered = share(loss[name] - loss["reconstructed"], cost) if cost[0] > 0 else recovered
         row: dict[str, object] = {"layer": layer, "step": step, "activation": name}
         for column, draws in (("loss", loss[name]), ("kl", means(losses.kl[name])), ("recovered", recovered)):
             low, high = interval(draws[1:]) if known else (np.nan, np.nan)

@@ -332,8 +332,8 @@ CATALOGUE: tuple[Figure, ...] = (
         "Held-out text read with something else in place of the activations after the block: the dictionary's reconstruction "
         "(its error dropped), their mean, or zero. Recovered: (loss of the ablation − loss of the reconstruction) / (loss of "
         "the ablation − loss of the model itself). Below: the same with each task's mean logit difference, from the patch "
-        "prefix's activations (0) to the clean prefix's (1), up to eight tasks, acquired ones first (bars: 95% over clusters of "
-        "examples). Shares are left out where the denominator is below 3 of its standard errors: early on there is little "
+        "prefix's activations (0) to the clean prefix's (1), up to eight tasks that are acquired at the end (bars: 95% over clusters "
+        "of examples). Shares are left out where the denominator is below 3 of its standard errors: early on there is little "
         f"that could be lost. {_BANDS} {_AXIS}",
         ("reconstruction_loss", "task_reconstruction", "task_performance"),
     ),

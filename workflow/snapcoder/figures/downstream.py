@@ -67,7 +67,7 @@ def plot_recovered(losses: pd.DataFrame, ax: Axes) -> Axes:
         )
         lowest = min(lowest, float(low.min()), float(rows["recovered"].min()))
     ax.axhline(1.0, color=GREY, linestyle="--", linewidth=1.1)
-    ax.set_ylim(max(_LOWEST, min(0.78, lowest - 0.03)), 1.02)
+    ax.set_ylim(max(_LOWEST, min(0.9, lowest - 0.02)), 1.02)
     ax.set_ylabel("share of the loss recovered")
     if ax.get_legend_handles_labels()[1]:
         ax.legend(loc="lower right")
@@ -89,17 +89,17 @@ def plot_tasks(tasks: pd.DataFrame, names: list[str], ax: Axes) -> Axes:
     ax.axhline(0.0, color=GREY, linewidth=0.8)
     ax.set_ylim(_LOWEST, 1.6)
     ax.set_ylabel("share of the contrast recovered")
-    ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), title="task")
+    ax.legend(loc="lower left", ncols=3)
     return step_axis(ax, tasks["step"].unique())
 
 
 def shown_tasks(tasks: pd.DataFrame, performance: pd.DataFrame) -> list[str]:
-    """Return the tasks whose share is known at some snapshot: those acquired at the end first, then by name."""
+    """Return the tasks whose share is known at some snapshot, by name: those acquired at the end, or all when none is."""
     if tasks.empty:
         return []
     since = acquired_tasks(performance)
     known = sorted(tasks.loc[tasks["recovered"].notna(), "task"].unique())
-    return sorted(known, key=lambda task: (since.get(task) is None, task))[:_MOST]
+    return ([task for task in known if since.get(task) is not None] or known)[:_MOST]
 
 
 def draw_recovered_loss(tables: Mapping[str, pd.DataFrame]) -> Figure:

@@ -29,16 +29,16 @@ def _loss(losses: pd.DataFrame) -> Finding:
         why = "At no snapshot does it cost loss to replace activations by their mean."
         return undecidable(key, "dictionary", claim, "No text was read through it." if losses.empty else why, name)
     last, lowest = known.iloc[-1], known.iloc[int(known["recovered"].to_numpy().argmin())]
-    here = losses[losses["step"] == last["step"]].set_index("activation")
-    worse = here.loc["reconstructed", "loss"] - here.loc["clean", "loss"]
+    here = {str(row["activation"]): row for _, row in losses[losses["step"] == last["step"]].iterrows()}
+    worse = here["reconstructed"]["loss"] - here["clean"]["loss"]
     skipped = len(ablated) - len(known)
     sentence = (
         f"In place of the activations, its reconstruction recovers {percent(last['recovered'])} "
         f"{between(last['recovered_ci_lo'], last['recovered_ci_hi'], as_percent=True)} of the loss that their mean costs at "
-        f"{step(last['step'])} (zero: {percent(here.loc['zero', 'recovered'])}), and least at {step(lowest['step'])}: "
+        f"{step(last['step'])} (zero: {percent(here['zero']['recovered'])}), and least at {step(lowest['step'])}: "
         f"{percent(lowest['recovered'])} "
         f"{between(lowest['recovered_ci_lo'], lowest['recovered_ci_hi'], as_percent=True)}. Held-out text loses "
-        f"{number(worse)} nats per token at {step(last['step'])} (KL {number(here.loc['reconstructed', 'kl'])})."
+        f"{number(worse)} nats per token at {step(last['step'])} (KL {number(here['reconstructed']['kl'])})."
     )
     if skipped:
         sentence += f" At {plural(skipped, 'snapshot')} the mean costs nothing that could be recovered."
@@ -111,9 +111,9 @@ def _cloze(performance: pd.DataFrame) -> Finding:
             key, "tasks", claim, "One of the two cloze tasks has too few examples or was not acquired.", name
         )
     first = {task: int(since[task]) for task in (BEYOND, WITHIN)}  # type: ignore[arg-type]
-    rows = performance[performance["status"] == "scored"].set_index(["task", "step"])
     at = first[WITHIN]
-    ahead, behind = rows.loc[(WITHIN, at)], rows.loc[(BEYOND, at)]
+    here = performance[performance["step"] == at].set_index("task")
+    ahead, behind = here.loc[WITHIN], here.loc[BEYOND]
     apart = first[WITHIN] < first[BEYOND] and ahead["accuracy_ci_lo"] > behind["accuracy_ci_hi"]
     verdict: Verdict = "found" if apart else "not_found" if first[WITHIN] > first[BEYOND] else "undecidable"
     sentence = (

@@ -31,7 +31,7 @@ RECONSTRUCTION_LOSS = TableSchema(
             "float64",
             "share",
             "on rows of an ablation (mean, zero): (its loss − loss with â) / (its loss − clean loss), what the dictionary "
-            "keeps of what the ablation destroys; missing where the denominator is below 3 of its standard errors",
+            "keeps of what the ablation destroys; missing where the denominator is not above 0 by 3 of its standard errors",
             nullable=True,
         ),
         Column("recovered_ci_lo", "float64", "share", _LO, nullable=True),

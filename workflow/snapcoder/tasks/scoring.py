@@ -88,9 +88,9 @@ def sequence_log_probs(
     for length, members in sorted(by_length.items()):
         for first in range(0, len(members), batch_size):
             indices = members[first : first + batch_size]
-            tokens = torch.tensor([list(sequences[index][0]) for index in indices], device=model.device)
-            logits = model(tokens, use_cache=False).logits[:, :-1].float()  # [sequence, position, vocab]
-            found = logits.gather(2, tokens[:, 1:, None])[..., 0] - logits.logsumexp(dim=2)
+            batch = torch.tensor([list(sequences[index][0]) for index in indices], device=model.device)
+            logits = model(batch, use_cache=False).logits[:, :-1].float()  # [sequence, position, vocab]
+            found = logits.gather(2, batch[:, 1:, None])[..., 0] - logits.logsumexp(dim=2)
             starts = torch.tensor([sequences[index][1] for index in indices], device=model.device)
             scored = torch.arange(1, length, device=model.device) >= starts[:, None]
             total[indices] = (found.double() * scored).sum(dim=1).cpu().numpy()
