@@ -112,8 +112,9 @@ def _cloze(performance: pd.DataFrame) -> Finding:
         )
     first = {task: int(since[task]) for task in (BEYOND, WITHIN)}  # type: ignore[arg-type]
     at = first[WITHIN]
-    here = performance[performance["step"] == at].set_index("task")
-    ahead, behind = here.loc[WITHIN], here.loc[BEYOND]
+    scores = performance[performance["step"] == at].set_index("task")[["accuracy", "accuracy_ci_lo", "accuracy_ci_hi"]]
+    here = scores.astype(float).to_dict("index")
+    ahead, behind = here[WITHIN], here[BEYOND]
     apart = first[WITHIN] < first[BEYOND] and ahead["accuracy_ci_lo"] > behind["accuracy_ci_hi"]
     verdict: Verdict = "found" if apart else "not_found" if first[WITHIN] > first[BEYOND] else "undecidable"
     sentence = (
