@@ -2,7 +2,7 @@
 import sys
 from pathlib import Path
 
-from snapcoder.figures.catalogue import figures_of
+from snapcoder.figures.catalogue import figures_of, tables_of
 from snapcoder.provenance.fingerprint import step_fingerprint
 from snapcoder.study.controls import MODEL_KINDS, control_config, controls_of
 from snapcoder.study.load import StudyError, load_study
@@ -306,10 +306,16 @@ def report_tables():
     ]
 
 
-def figure_files():
+def figure_tables(of_tasks):
+    """The tables that the figures about tasks are drawn from, or all others."""
+    needed = tables_of(figures_of(of_tasks=of_tasks))
+    return [path for path in report_tables() if Path(path).stem in needed]
+
+
+def figure_files(of_tasks=None):
     return expand(
         "<results>/figures/block{{layer}}/{name}.{kind}",
-        name=[figure.name for figure in figures_of()],
+        name=[figure.name for figure in figures_of(of_tasks=of_tasks)],
         kind=("svg", "png"),
     )
 

@@ -1,9 +1,9 @@
 # Tables to pictures and pages.
 rule figures:
     input:
-        tables=report_tables(),
+        tables=figure_tables(of_tasks=False),
     output:
-        figures=figure_files(),
+        figures=figure_files(of_tasks=False),
         record="<records>/figures.block{layer}.json",
     log:
         "<logs>/figures.block{layer}.log",
@@ -20,6 +20,32 @@ rule figures:
         code=code("figures"),
     shell:
         "python -m snapcoder figures --in tables {input.tables}"
+        " --out figures {output.figures}"
+        " --record {output.record} --settings {params.settings:q} --code {params.code} --threads {threads}"
+        " --log {log}"
+
+
+rule task_figures:
+    input:
+        tables=figure_tables(of_tasks=True),
+    output:
+        figures=figure_files(of_tasks=True),
+        record="<records>/task_figures.block{layer}.json",
+    log:
+        "<logs>/task_figures.block{layer}.log",
+    benchmark:
+        "<benchmarks>/task_figures.block{layer}.jsonl"
+    conda:
+        "../envs/snapcoder.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime="1h",
+    params:
+        settings=settings("task_figures"),
+        code=code("task_figures"),
+    shell:
+        "python -m snapcoder task_figures --in tables {input.tables}"
         " --out figures {output.figures}"
         " --record {output.record} --settings {params.settings:q} --code {params.code} --threads {threads}"
         " --log {log}"

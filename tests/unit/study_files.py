@@ -7,6 +7,7 @@ from snapcoder.job import Job
 from snapcoder.steps.figures import figures
 from snapcoder.steps.landing import landing
 from snapcoder.steps.report import report
+from snapcoder.steps.task_figures import task_figures
 from snapcoder.storage.tables import write_table
 from snapcoder.tables.catalogue import TABLES
 
@@ -34,9 +35,14 @@ def write_tables(root: Path, tables) -> list[Path]:
 
 
 def run_figures(root: Path, tables: list[Path]) -> list[Path]:
-    out = [root / "figures" / "block2" / f"{figure.name}.{kind}" for figure in figures_of() for kind in ("svg", "png")]
-    figures(Job("figures", {"tables": tuple(tables)}, {"figures": tuple(out)}, {"layer": 2, "study": "made"}, 1, CORE))
-    return out
+    every = []
+    for step, of_tasks in ((figures, False), (task_figures, True)):
+        drawn = figures_of(of_tasks=of_tasks)
+        out = [root / "figures" / "block2" / f"{figure.name}.{kind}" for figure in drawn for kind in ("svg", "png")]
+        settings = {"layer": 2, "study": "made"}
+        step(Job(step.__name__, {"tables": tuple(tables)}, {"figures": tuple(out)}, settings, 1, CORE))
+        every += out
+    return every
 
 
 def run_report(

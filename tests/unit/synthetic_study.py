@@ -670,7 +670,7 @@ def _curves(task, step):
         control = ranking in ("random", "matched")
         several = unit == "feature" and not control
         for mode in ("disrupt", "restore"):
-            for ablation in ("resample", "mean", "zero") if several else ("resample",):
+            for ablation in ("resample", "mean", "zero") if several and ranking == "attr_here" else ("resample",):
                 for draw in range(3 if control else 1):
                     for k in (10, 20) if control else (0, 1, 2, 5, 10, 20, everything):
                         share = 1 - np.exp(-k / reach) if k < everything else 1.0
@@ -691,7 +691,9 @@ def _curve_summaries(task, step):
             continue
         half = reach * np.log(2)
         for mode in ("disrupt", "restore"):
-            for ablation in ("resample", "mean", "zero") if unit == "feature" else ("resample",):
+            for ablation in (
+                ("resample", "mean", "zero") if (ranking, unit) == ("attr_here", "feature") else ("resample",)
+            ):
                 main = (ranking, unit, ablation) == ("attr_here", "feature", "resample")
                 tested = {"matched_k": 10, "matched_exact": 0.9, "percentile_vs_matched": 1.0, "p_matched_holm": 0.03}
                 summed = {

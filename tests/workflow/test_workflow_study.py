@@ -26,6 +26,7 @@ AFTER_CROSSCODER = {
     "attribution_tables", "attribution_report", "phase_metrics", "phase_segments", "formation_rows", "formation", "formation_table",
     "order_tests", "examples", "context_length", "complexity", "logits", "figures", "report", "landing", "onset_distribution",
     "onset_sensitivity", "heldout_snapshots", "reconstruction_loss", "downstream_tables",
+    "task_figures",
 }  # fmt: skip
 BATCH = "python -m snapcoder.launch --configfile config/config.yaml --cores 2"
 

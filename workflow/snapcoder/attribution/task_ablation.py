@@ -83,8 +83,8 @@ class TaskAblation:
 def ablate_task(run: Continuation, of: TaskAblation) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return ABLATION_CURVES and ABLATION_SUMMARY rows without their place.
 
-    The three ablations are run for the rankings by attribution and norm; controls and baselines for resample only, the
-    contrast that the attribution was computed for, and controls at `control_sizes`.
+    All three ablations are run for attr_here; the other rankings, controls and baselines for resample only, the contrast
+    that the attribution was computed for, and controls at `control_sizes`.
     """
     clean, patch = metric_ends(run, of.evaluation)
     rng = np.random.default_rng(of.settings.seed)
@@ -112,8 +112,9 @@ def _ranked(
     orders = {**of.orders, "norm": norm_order(of.norm, of.changing)}
     ranked = [by_order(name, order, ks) for name, order in orders.items()]
     curves = []
-    for replacement in replacements.values():
-        curves += ablation_curves(run, of.evaluation, replacement, ranked, clean)
+    for name, replacement in replacements.items():
+        compared = ranked if name == "resample" else [one for one in ranked if one.name == "attr_here"]
+        curves += ablation_curves(run, of.evaluation, replacement, compared, clean)
     return curves
 
 

@@ -90,7 +90,8 @@ def _shares(lo: np.ndarray, hi: np.ndarray, weight: np.ndarray, when: Acquisitio
     }
     if not when.known or not weight.sum():
         return dict.fromkeys(parts, np.nan)
-    return {name: float(weight[chosen].sum() / weight.sum()) for name, chosen in parts.items()}
+    # Sums in another order may differ in the last bit; a share must not exceed 1.
+    return {name: min(1.0, float(weight[chosen].sum() / weight.sum())) for name, chosen in parts.items()}
 
 
 def add_corrections(rows: pd.DataFrame) -> pd.DataFrame:

@@ -390,6 +390,16 @@ CATALOGUE: tuple[Figure, ...] = (
 FIGURES: tuple[str, ...] = tuple(figure.name for figure in CATALOGUE)
 
 
-def figures_of(part: str = "") -> tuple[Figure, ...]:
-    """Return the figures that every study has, or those of one optional part."""
-    return tuple(figure for figure in CATALOGUE if figure.part == part)
+def figures_of(part: str = "", *, of_tasks: bool | None = None) -> tuple[Figure, ...]:
+    """Return the figures that every study has, or those of one optional part.
+
+    of_tasks: only those about tasks (True), or only the others (False); they are drawn by a step each, because tasks are
+    the last to be done.
+    """
+    chosen = (figure for figure in CATALOGUE if figure.part == part)
+    return tuple(figure for figure in chosen if of_tasks is None or (figure.section == "tasks") == of_tasks)
+
+
+def tables_of(figures: tuple[Figure, ...]) -> frozenset[str]:
+    """Return the names of the tables that figures are drawn from."""
+    return frozenset(name for figure in figures for name in figure.tables)

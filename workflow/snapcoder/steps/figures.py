@@ -1,8 +1,8 @@
-"""Draw every figure of one layer."""
+"""Step `figures`: draw every figure of one layer that is not about tasks."""
 
 import logging
 
-from snapcoder.figures.catalogue import figures_of
+from snapcoder.figures.catalogue import Figure, figures_of, tables_of
 from snapcoder.figures.drawing import draw
 from snapcoder.figures.save import figure_bytes
 from snapcoder.job import Job
@@ -13,22 +13,18 @@ logger = logging.getLogger(__name__)
 
 
 def figures(job: Job) -> None:
-    """Read the tables by file name and write each figure that every study has as SVG and PNG."""
-    draw_part(job, "")
+    """Read the tables by file name and write each figure that every study has, but those about tasks, as SVG and PNG."""
+    draw_all(job, figures_of(of_tasks=False))
 
 
-def draw_part(job: Job, part: str) -> None:
-    """Draw the figures of one part of the catalogue.
-
-    Raises ValueError when the outputs are not exactly these figures.
-    """
-    drawn = figures_of(part)
+def draw_all(job: Job, drawn: tuple[Figure, ...]) -> None:
+    """Draw these figures; raise ValueError when the outputs are not exactly these."""
     outputs = {path.name: path for path in job.outputs["figures"]}
     expected = {f"{figure.name}.{kind}" for figure in drawn for kind in ("svg", "png")}
     if outputs.keys() != expected:
         odd = ", ".join(sorted(outputs.keys() ^ expected))
         raise ValueError(f"figures: the outputs do not fit the catalogue of figures ({odd}); start snakemake again")
-    needed = {name for figure in drawn for name in figure.tables}
+    needed = tables_of(drawn)
     tables = {path.stem: read_table(path) for path in job.paths("tables") if path.stem in needed}
     for figure in drawn:
         svg, png = figure_bytes(draw(figure, tables), provenance=job.core, title=figure.title)

@@ -205,7 +205,7 @@ def step_settings(
         chosen["controls"] = studies_compared(study)
     if step == "seed_stability":
         chosen["seeds"] = list(study.controls.crosscoder_seeds)
-    if step in ("figures", "sweep_figure", "controls_figure", "report", "landing"):
+    if step in ("figures", "task_figures", "sweep_figure", "controls_figure", "report", "landing"):
         chosen["study"] = study.study
     return canonical_json({**chosen, **more})
 
