@@ -152,8 +152,10 @@ def _significance(done: pd.DataFrame) -> Finding:
     name, some = "attribution_quality", done[done["n_significant"] > 0]
     tasks = sorted(some["task"].unique())
     most = int(done["n_significant"].max())
+    fewest, most = int(done["n_examples"].min()), int(done["n_examples"].max())
+    counted = f"{fewest}" if fewest == most else f"{fewest} to {most}"
     sentence = (
-        f"With {int(done['n_examples'].min())} to {int(done['n_examples'].max())} examples, "
+        f"With {counted} examples, "
         f"{plural(len(some), 'pair')} of task and snapshot out of {len(done)} have a feature whose mean attribution "
         "differs from 0 (sign flips of clusters of examples, false discovery rate 5% within the pair)"
         + (f": of {', '.join(tasks)}, at most {plural(most, 'feature')}." if tasks else ".")

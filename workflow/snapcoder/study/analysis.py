@@ -120,8 +120,9 @@ class TaskSettings:
         3000, "Held-out contexts that are searched for cloze examples.", unit="contexts", minimum=100
     )
     attribution_examples: int = setting(
-        24,
-        "Examples per task that rank features, and as many others that ablations are scored on.",
+        100,
+        "Examples per task that rank features, and as many others that ablations are scored on. With few, no feature can be "
+        "told from chance (attribution_quality.n_significant) and rankings say little of other examples (exact_r_heldout).",
         unit="examples",
         minimum=2,
     )
