@@ -152,8 +152,8 @@ def _significance(done: pd.DataFrame) -> Finding:
     name, some = "attribution_quality", done[done["n_significant"] > 0]
     tasks = sorted(some["task"].unique())
     most = int(done["n_significant"].max())
-    fewest, most = int(done["n_examples"].min()), int(done["n_examples"].max())
-    counted = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+    counts = sorted({int(done["n_examples"].min()), int(done["n_examples"].max())})
+    counted = " to ".join(map(str, counts))
     sentence = (
         f"With {counted} examples, "
         f"{plural(len(some), 'pair')} of task and snapshot out of {len(done)} have a feature whose mean attribution "
