@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from planted_tasks import D_MODEL, N_FEATURES, HeadRun, exact_problem, linear_head, planted_problem, task_prompts
+from planted_tasks import D_MODEL, N_FEATURES, HeadRun, exact_problem, linear_head, planted_problem
 from scipy.sparse import csr_array
 
 from snapcoder.attribution import ablation as ablation_module
@@ -11,7 +11,6 @@ from snapcoder.attribution.ablation import ablate_sets, ablation_curves
 from snapcoder.attribution.continuation import continue_from
 from snapcoder.attribution.contributions import attribute
 from snapcoder.attribution.gradients import metric, metric_ends, path_gradient
-from snapcoder.attribution.prompt_codes import of_snapshot
 from snapcoder.attribution.rankings import Ranking, by_order, random_rankings
 from snapcoder.attribution.rows import feature_ranking
 from snapcoder.attribution.units import (
@@ -24,16 +23,6 @@ from snapcoder.attribution.units import (
 
 KS = (0, 1, 3, 10, N_FEATURES)
 ABLATIONS = ("zero", "mean", "resample")
-
-
-@pytest.fixture
-def prompts(model, dictionary, examples):
-    return task_prompts(model, dictionary, examples)[1]
-
-
-@pytest.fixture
-def here(dictionary):
-    return of_snapshot(dictionary, 8)
 
 
 @pytest.fixture

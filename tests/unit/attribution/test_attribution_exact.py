@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from planted_tasks import N_FEATURES, linear_head, planted_problem, task_prompts
+from planted_tasks import N_FEATURES, linear_head, planted_problem
 from scipy import stats
 from scipy.sparse import csr_array
 
@@ -10,20 +10,9 @@ from snapcoder.attribution.contributions import attribute
 from snapcoder.attribution.exact import agreement, exact_effects, verified_features
 from snapcoder.attribution.gradients import clean_gradient, metric, path_gradient
 from snapcoder.attribution.paths import moved_features, path_from
-from snapcoder.attribution.prompt_codes import of_snapshot
 from snapcoder.attribution.task_prompts import TaskPrompts
 
 MEAN = np.linspace(0.0, 0.5, N_FEATURES)
-
-
-@pytest.fixture
-def prompts(model, dictionary, examples):
-    return task_prompts(model, dictionary, examples)[1]
-
-
-@pytest.fixture
-def here(dictionary):
-    return of_snapshot(dictionary, 8)
 
 
 @pytest.mark.parametrize("baseline", ["corrupted", "zero", "mean"])

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from planted_tasks import D_MODEL, N_FEATURES, linear_head, planted_problem, task_prompts
+from planted_tasks import D_MODEL, N_FEATURES, linear_head, planted_problem
 
 from snapcoder.attribution.continuation import continue_from
 from snapcoder.attribution.contributions import attribute
@@ -15,19 +15,8 @@ from snapcoder.attribution.gradients import (
     path_gradients,
     point_numbers,
 )
-from snapcoder.attribution.prompt_codes import of_snapshot
 from snapcoder.attribution.rows import feature_ranking
 from snapcoder.language_model import run_from
-
-
-@pytest.fixture
-def prompts(model, dictionary, examples):
-    return task_prompts(model, dictionary, examples)[1]
-
-
-@pytest.fixture
-def here(dictionary):
-    return of_snapshot(dictionary, 8)
 
 
 def gap(attribution, path):

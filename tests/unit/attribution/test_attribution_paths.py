@@ -21,16 +21,6 @@ BASELINES = ("corrupted", "zero", "mean")
 MEAN = np.where(np.arange(N_FEATURES) % 5, np.linspace(0.1, 0.9, N_FEATURES), 0.0)  # some features never fire
 
 
-@pytest.fixture
-def prompts(model, dictionary, examples):
-    return task_prompts(model, dictionary, examples)[1]
-
-
-@pytest.fixture
-def here(dictionary):
-    return of_snapshot(dictionary, 8)
-
-
 def reference(baseline, prompts):
     return {
         "corrupted": prompts.patch_code.toarray(),

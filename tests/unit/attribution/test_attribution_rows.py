@@ -1,13 +1,12 @@
 import numpy as np
 import pandas as pd
 import pytest
-from planted_tasks import N_FEATURES, planted_problem, task_prompts
+from planted_tasks import N_FEATURES, planted_problem
 
 from snapcoder.attribution.continuation import continue_from
 from snapcoder.attribution.contributions import attribute, position_shares
 from snapcoder.attribution.gradients import path_gradient
 from snapcoder.attribution.paths import path_from
-from snapcoder.attribution.prompt_codes import of_snapshot
 from snapcoder.attribution.rows import (
     attribution_rows,
     feature_order,
@@ -20,16 +19,6 @@ from snapcoder.storage.tables import read_table, write_table
 from snapcoder.tables.attribution import ATTRIBUTION, ATTRIBUTION_POSITIONS, ATTRIBUTION_QUALITY, primary_attribution
 
 NAMES = {"task": "planted", "step": 8, "layer": 1, "method": "ig", "baseline": "corrupted"}
-
-
-@pytest.fixture
-def prompts(model, dictionary, examples):
-    return task_prompts(model, dictionary, examples)[1]
-
-
-@pytest.fixture
-def here(dictionary):
-    return of_snapshot(dictionary, 8)
 
 
 def rows_of(found, gradient, *, exact, n, cluster=None):
