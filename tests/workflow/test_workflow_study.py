@@ -86,6 +86,7 @@ def test_every_table_is_declared_filled_and_valid(finished):
     parts = {
         "behaviour", "behaviour_draws", "presence", "formation", "formation_rows", "token_class_sums", "task_examples",
         "extension_metrics", "sweep_metrics", "snapshot_features", "harness_performance",
+        "feature_explanations",
     }  # fmt: skip
     of_controls = {schema.name for schema in controls.ALL}
     assert names == set(TABLES) - parts - of_controls

@@ -12,6 +12,7 @@ from snapcoder.attribution.prompt_codes import SnapshotDictionary, of_snapshot, 
 from snapcoder.storage.dictionaries import Dictionary, read_dictionary, read_extension
 from snapcoder.storage.hashing import file_sha256
 from snapcoder.storage.prompts import PromptActivations, PromptError, read_prompts, require_same_prompts
+from snapcoder.storage.tables import read_table
 from snapcoder.storage.task_examples import Example, cluster_ids, read_examples, task_lines
 from snapcoder.tasks.selection import split_halves
 
@@ -129,3 +130,10 @@ def read_snapshot_prompts(
         base=[by_step[base] for base in learned.steps],
         own=by_step[step],
     )
+
+
+def read_mean_code(features: Path) -> np.ndarray:
+    """Read the mean gated code of every feature over a snapshot's cached rows [feature], from its SNAPSHOT_FEATURES."""
+    table = read_table(features, ["feature", "rate", "mean_active"]).sort_values("feature")
+    mean: np.ndarray = (table["rate"] * table["mean_active"].fillna(0.0)).to_numpy(np.float64)
+    return mean

@@ -11,7 +11,7 @@ import torch
 from snapcoder.attribution.continuation import continue_from
 from snapcoder.attribution.rows import feature_order
 from snapcoder.attribution.task_ablation import TaskAblation, ablate_task
-from snapcoder.attribution.task_prompts import read_snapshot_prompts
+from snapcoder.attribution.task_prompts import read_mean_code, read_snapshot_prompts
 from snapcoder.attribution.units import baseline_units
 from snapcoder.job import Job
 from snapcoder.language_model import load
@@ -45,7 +45,7 @@ def ablation(job: Job) -> None:
         )
         n_features = snapshot.dictionary.n_features
         final = _last_attributed(job.paths("final"), here["task"].unique().tolist())
-        mean, baselines = _mean_code(job.path("features")), baseline_units(_sample(job.path("cache")))
+        mean, baselines = read_mean_code(job.path("features")), baseline_units(_sample(job.path("cache")))
         facts, device = job.path("facts"), torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model = load(facts.parent / read_json(facts)["folder"]).to(device)  # type: ignore[arg-type]
         with continue_from(model, layer=layer) as run:
@@ -80,13 +80,6 @@ def _last_attributed(paths: Sequence[Path], tasks: list[str]) -> dict[str, pd.Da
         for task, rows in _primary(path).groupby("task"):
             found.setdefault(str(task), rows)
     return found
-
-
-def _mean_code(path: Path) -> np.ndarray:
-    """Return the mean gated code of every feature over the snapshot's cached rows [feature]."""
-    table = read_table(path, ["feature", "rate", "mean_active"]).sort_values("feature")
-    mean: np.ndarray = (table["rate"] * table["mean_active"].fillna(0.0)).to_numpy(np.float64)
-    return mean
 
 
 def _sample(path: Path) -> np.ndarray:

@@ -2,14 +2,13 @@
 
 import logging
 
-import numpy as np
 import pandas as pd
 import torch
 
 from snapcoder.attribution.continuation import continue_from
 from snapcoder.attribution.of_task import Subject, TaskTables, attribute_task
 from snapcoder.attribution.rows import not_acquired_row
-from snapcoder.attribution.task_prompts import read_snapshot_prompts
+from snapcoder.attribution.task_prompts import read_mean_code, read_snapshot_prompts
 from snapcoder.features.token_text import token_strings
 from snapcoder.job import Job
 from snapcoder.language_model import load
@@ -55,8 +54,7 @@ def _attributed(job: Job, settings: TaskSettings, tasks: list[str], *, step: int
     )
     facts, device = job.path("facts"), torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = load(facts.parent / read_json(facts)["folder"]).to(device)  # type: ignore[arg-type]
-    measured = read_table(job.path("features"), ["feature", "rate", "mean_active"]).sort_values("feature")
-    mean_code = (measured["rate"] * measured["mean_active"].fillna(0)).to_numpy(np.float64)  # over all cached rows
+    mean_code = read_mean_code(job.path("features"))
     texts = token_strings(job.path("tokenizer"))
     with continue_from(model, layer=layer) as run:
         return [
