@@ -1,7 +1,7 @@
 """Ways of training that are no settings of Snapcoder: `run.py --ablation` tries them on planted truth.
 
-Each is a `Trainer` with one thing changed, or a treatment of its rows or of what it trained. Only 60 steps on the small
-world have been run so far (docs/crosscoder.md); nothing here is decided.
+Each is a `Trainer` with one thing changed, or a treatment of its rows or of what it trained. None of those run so far is
+better than the default (docs/crosscoder.md).
 """
 
 from collections.abc import Callable, Iterator
