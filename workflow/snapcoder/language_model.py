@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
+from snapcoder.storage.json_file import read_json
+
 transformers_logging.disable_progress_bar()  # one line per loaded file would drown our own progress
 
 
@@ -55,6 +57,14 @@ def load(folder: str | Path, *, dtype: torch.dtype = torch.float32) -> PreTraine
             "save the whole language model with its output head"
         )
     return model.eval().requires_grad_(False)
+
+
+def load_snapshot(facts: Path) -> PreTrainedModel:
+    """Load the snapshot that a `snapshot.json` describes, onto a GPU if there is one; raises ValueError as `load` does."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model: Any = load(facts.parent / read_json(facts)["folder"])  # an absolute folder stands for itself
+    moved: PreTrainedModel = model.to(device)
+    return moved
 
 
 def blocks(model: nn.Module) -> nn.ModuleList:

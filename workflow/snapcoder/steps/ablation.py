@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
 from snapcoder.attribution.continuation import continue_from
 from snapcoder.attribution.rows import feature_order
@@ -14,9 +13,8 @@ from snapcoder.attribution.task_ablation import TaskAblation, ablate_task
 from snapcoder.attribution.task_prompts import read_mean_code, read_snapshot_prompts
 from snapcoder.attribution.units import baseline_units
 from snapcoder.job import Job
-from snapcoder.language_model import load
+from snapcoder.language_model import load_snapshot
 from snapcoder.storage.activations import BLOCK_ROWS, iterate_cache, read_header
-from snapcoder.storage.json_file import read_json
 from snapcoder.storage.tables import joined, read_table, write_table
 from snapcoder.study.analysis import TaskSettings
 from snapcoder.tables.ablation import ABLATION_CURVES, ABLATION_SUMMARY
@@ -46,8 +44,7 @@ def ablation(job: Job) -> None:
         n_features = snapshot.dictionary.n_features
         final = _last_attributed(job.paths("final"), here["task"].unique().tolist())
         mean, baselines = read_mean_code(job.path("features")), baseline_units(_sample(job.path("cache")))
-        facts, device = job.path("facts"), torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        model = load(facts.parent / read_json(facts)["folder"]).to(device)  # type: ignore[arg-type]
+        model = load_snapshot(job.path("facts"))
         with continue_from(model, layer=layer) as run:
             for name, of_task in here.groupby("task"):
                 task = str(name)

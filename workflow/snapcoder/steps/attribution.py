@@ -3,7 +3,6 @@
 import logging
 
 import pandas as pd
-import torch
 
 from snapcoder.attribution.continuation import continue_from
 from snapcoder.attribution.of_task import Subject, TaskTables, attribute_task
@@ -11,8 +10,7 @@ from snapcoder.attribution.rows import not_acquired_row
 from snapcoder.attribution.task_prompts import read_mean_code, read_snapshot_prompts
 from snapcoder.features.token_text import token_strings
 from snapcoder.job import Job
-from snapcoder.language_model import load
-from snapcoder.storage.json_file import read_json
+from snapcoder.language_model import load_snapshot
 from snapcoder.storage.tables import joined, read_table, write_table
 from snapcoder.study.analysis import TaskSettings
 from snapcoder.tables.attribution import ATTRIBUTION, ATTRIBUTION_POSITIONS, ATTRIBUTION_QUALITY, PRIMARY
@@ -52,8 +50,7 @@ def _attributed(job: Job, settings: TaskSettings, tasks: list[str], *, step: int
         step=step,
         layer=layer,
     )
-    facts, device = job.path("facts"), torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = load(facts.parent / read_json(facts)["folder"]).to(device)  # type: ignore[arg-type]
+    model = load_snapshot(job.path("facts"))
     mean_code = read_mean_code(job.path("features"))
     texts = token_strings(job.path("tokenizer"))
     with continue_from(model, layer=layer) as run:

@@ -9,12 +9,11 @@ from transformers import PreTrainedModel
 
 from snapcoder.features.token_text import token_strings
 from snapcoder.job import Job
-from snapcoder.language_model import load
+from snapcoder.language_model import load_snapshot
 from snapcoder.phases.class_losses import class_sums
 from snapcoder.phases.ngram_text import text_losses, text_metrics
 from snapcoder.phases.predictions import collect_scores, summarise_scores
 from snapcoder.phases.token_classes import token_classes
-from snapcoder.storage.json_file import read_json
 from snapcoder.storage.ngram_text import read_ngram_text
 from snapcoder.storage.ngrams import read_ngrams
 from snapcoder.storage.tables import write_table
@@ -32,9 +31,8 @@ def behaviour(job: Job) -> None:
     scores of all task examples.
     """
     settings, step = job.section("behaviour", BehaviourSettings), int(job.value("step"))
-    facts, size = job.path("facts"), settings.batch_size
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = load(facts.parent / read_json(facts)["folder"]).to(device)  # type: ignore[arg-type]
+    size = settings.batch_size
+    model = load_snapshot(job.path("facts"))
     table, ngrams = read_tokens(job.path("tokens")), read_ngrams(job.path("ngrams"))
     chosen = _held_out(table, settings)
     tokens, doc = table.tokens[chosen].astype(np.int64), table.doc[chosen]

@@ -8,8 +8,7 @@ import torch
 from tokenizers import Tokenizer
 
 from snapcoder.job import Job
-from snapcoder.language_model import load
-from snapcoder.storage.json_file import read_json
+from snapcoder.language_model import load_snapshot
 from snapcoder.storage.ngrams import read_ngrams
 from snapcoder.storage.tables import read_table, write_table
 from snapcoder.storage.task_examples import read_examples, write_examples
@@ -53,15 +52,14 @@ def cloze(job: Job) -> None:
 
 
 def _mined(job: Job, settings: TaskSettings) -> MinedCloze:
-    table, ngrams, facts = read_tokens(job.path("tokens")), read_ngrams(job.path("ngrams")), job.path("facts")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = load(facts.parent / read_json(facts)["folder"]).to(device)  # type: ignore[arg-type]
+    table, ngrams = read_tokens(job.path("tokens")), read_ngrams(job.path("ngrams"))
+    model = load_snapshot(job.path("facts"))
 
     @torch.no_grad()
     def predict(prefixes: np.ndarray) -> np.ndarray:
         parts = []
         for batch in torch.from_numpy(prefixes).split(256):
-            logits = model(batch.to(device), use_cache=False, logits_to_keep=1).logits[:, -1]
+            logits = model(batch.to(model.device), use_cache=False, logits_to_keep=1).logits[:, -1]
             parts.append(logits.float().cpu().numpy())
         return np.concatenate(parts)
 

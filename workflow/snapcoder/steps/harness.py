@@ -8,12 +8,10 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
-import torch
 from transformers import PreTrainedTokenizerFast
 
 from snapcoder.job import Job
-from snapcoder.language_model import load
-from snapcoder.storage.json_file import read_json
+from snapcoder.language_model import load_snapshot
 from snapcoder.storage.tables import joined, write_table
 from snapcoder.study.evaluation import EvaluationSettings, HarnessSettings
 from snapcoder.tables.downstream import HARNESS_PERFORMANCE
@@ -23,9 +21,8 @@ from snapcoder.tasks.harness import harness_rows
 def harness(job: Job) -> None:
     """Write what the harness says of every task of `evaluation.harness` at one snapshot."""
     settings, step = job.section("evaluation", EvaluationSettings).harness, int(job.value("step"))
-    lm_eval, facts = _lm_eval(), job.path("facts")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = load(facts.parent / read_json(facts)["folder"]).to(device)  # type: ignore[arg-type]
+    lm_eval = _lm_eval()
+    model = load_snapshot(job.path("facts"))
     # Snapshots have no tokenizer beside them: it is the study's.
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_file=str(job.path("tokenizer")),

@@ -1,12 +1,10 @@
 """Step `prompts`: one snapshot's activations on the task prompts that attribution will use."""
 
 import numpy as np
-import torch
 
 from snapcoder.job import Job
-from snapcoder.language_model import load
+from snapcoder.language_model import load_snapshot
 from snapcoder.storage.hashing import file_sha256
-from snapcoder.storage.json_file import read_json
 from snapcoder.storage.prompts import write_prompts
 from snapcoder.storage.task_examples import cluster_ids, read_examples, task_lines
 from snapcoder.study.analysis import TaskSettings
@@ -21,8 +19,7 @@ def prompts(job: Job) -> None:
     halves = split_halves(task_lines(examples), cluster_ids(examples), largest=settings.attribution_examples)
     used = [half for both in halves.values() for half in both]
     lines = np.sort(np.concatenate(used)) if used else np.zeros(0, dtype=np.int64)
-    facts, device = job.path("facts"), torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = load(facts.parent / read_json(facts)["folder"]).to(device)  # type: ignore[arg-type]
+    model = load_snapshot(job.path("facts"))
     captured = capture_prompts(
         model,
         [examples[line] for line in lines],

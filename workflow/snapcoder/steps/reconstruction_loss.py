@@ -3,7 +3,6 @@
 import logging
 
 import numpy as np
-import torch
 from scipy.sparse import csr_array
 
 from snapcoder.attribution.continuation import continue_from
@@ -18,10 +17,9 @@ from snapcoder.attribution.reconstruction import (
 from snapcoder.attribution.task_prompts import read_snapshot_prompts
 from snapcoder.attribution.task_reconstruction import task_rows
 from snapcoder.job import Job
-from snapcoder.language_model import load
+from snapcoder.language_model import load_snapshot
 from snapcoder.storage.activations import CacheError, read_header
 from snapcoder.storage.codes import read_code_rows, read_codes_header, read_codes_of
-from snapcoder.storage.json_file import read_json
 from snapcoder.storage.tables import joined, write_table
 from snapcoder.storage.tokens import read_tokens
 from snapcoder.study.analysis import TaskSettings
@@ -44,8 +42,7 @@ def reconstruction_loss(job: Job) -> None:
         layer=layer,
         largest=tasks.attribution_examples,
     )
-    facts, device = job.path("facts"), torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = load(facts.parent / read_json(facts)["folder"]).to(device)  # type: ignore[arg-type]
+    model = load_snapshot(job.path("facts"))
     text, code, mean = _held_out(job, evaluation)
     code = code if job.paths("own_codes") else gated(code, snapshot.here)
     losses = text_losses(model, text, lambda rows: reconstruction(code[rows], snapshot.here), mean=mean, layer=layer)
