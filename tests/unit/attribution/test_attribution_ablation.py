@@ -6,7 +6,6 @@ import torch
 from planted_tasks import D_MODEL, N_FEATURES, HeadRun, exact_problem, linear_head, planted_problem
 from scipy.sparse import csr_array
 
-from snapcoder.attribution import ablation as ablation_module
 from snapcoder.attribution.ablation import ablate_sets, ablation_curves
 from snapcoder.attribution.continuation import continue_from
 from snapcoder.attribution.contributions import attribute
@@ -34,10 +33,9 @@ def by_mode(curves, name="attr_here"):
     return {curve.mode: curve.metric for curve in curves if curve.ranking == name}
 
 
-def curves_of(run, prompts, replacement, order, ks=KS):
-    return by_mode(
-        ablation_curves(run, prompts, replacement, [by_order("attr_here", order, ks)], metric_ends(run, prompts)[0])
-    )
+def curves_of(run, prompts, replacement, order, ks=KS, **options):
+    ranked, clean = [by_order("attr_here", order, ks)], metric_ends(run, prompts)[0]
+    return by_mode(ablation_curves(run, prompts, replacement, ranked, clean, **options))
 
 
 def slow_metric(run, prompts, here, mean, ablation, ablated, index):
@@ -69,13 +67,12 @@ def test_the_four_ends_of_disrupt_and_restore_coincide(ablation, model, prompts,
 
 
 @pytest.mark.parametrize("ablation", ABLATIONS)
-def test_every_point_follows_the_definition_whatever_the_batching(ablation, model, prompts, here, mean, monkeypatch):
+def test_every_point_follows_the_definition_whatever_the_batching(ablation, model, prompts, here, mean):
     order = np.random.default_rng(1).permutation(N_FEATURES)
     replacement = feature_replacements(prompts, here, mean)[ablation]
     for tokens in (1, 50, 10_000):
-        monkeypatch.setattr(ablation_module, "_BATCH_TOKENS", tokens)
         with continue_from(model, layer=1) as run:
-            curves = curves_of(run, prompts, replacement, order)
+            curves = curves_of(run, prompts, replacement, order, batch_tokens=tokens)
             for k_index, k in enumerate(KS):
                 for mode, ablated in (("disrupt", order[:k]), ("restore", order[k:])):
                     for index in (0, 3):

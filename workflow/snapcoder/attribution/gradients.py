@@ -5,7 +5,7 @@ The activation moves on a straight line, so one gradient per point of the path s
 gradients the mean over the midpoints α = (k + ½) / N. The midpoints of N are among those of 3N, so refining wastes none.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from snapcoder.attribution.continuation import Continuation
-from snapcoder.attribution.task_prompts import TaskPrompts
+from snapcoder.attribution.task_prompts import Prefixes, TaskPrompts
 from snapcoder.storage.task_examples import Example
 from snapcoder.tasks.scoring import answer_tokens, batches_by_length, prefix_tokens
 
@@ -117,7 +117,7 @@ def path_gradients(
     }
 
 
-def completeness_gap(prompts: TaskPrompts, change: np.ndarray, gradient: np.ndarray, difference: np.ndarray) -> float:
+def completeness_gap(prompts: Prefixes, change: np.ndarray, gradient: np.ndarray, difference: np.ndarray) -> float:
     """Return mean |Σ of all attributions − Δm| / mean |Δm| over examples; NaN when the metric does not change.
 
     change, gradient [position, model]; difference [example]: Δm between the path's ends.
@@ -135,18 +135,37 @@ def metric_ends(run: Continuation, prompts: TaskPrompts, *, batch_tokens: int = 
 
 @torch.no_grad()
 def metric_at(
-    run: Continuation, prompts: TaskPrompts, activations: Sequence[np.ndarray], *, batch_tokens: int = BATCH_TOKENS
+    run: Continuation, prompts: Prefixes, activations: Iterable[np.ndarray], *, batch_tokens: int = BATCH_TOKENS
 ) -> np.ndarray:
-    """Return the metric with each of `activations` [position, model] put in, [activation, example]."""
-    values = np.zeros((len(activations), len(prompts.examples)))
-    for indices, rows, examples in example_batches(prompts, batch_tokens):
-        for number, activation in enumerate(activations):
-            put_in = torch.from_numpy(activation[rows]).to(run.device)
-            values[number, indices] = metric(run, examples, put_in).cpu().numpy()
-    return values
+    """Return the metric with each of `activations` [position, model] put in, [activation, example].
+
+    As many activations and examples share a forward pass as fit; of a generator no more are held than that.
+    """
+    groups = list(example_batches(prompts, batch_tokens))
+    waiting: list[list[np.ndarray]] = [[] for _ in groups]
+    values: list[np.ndarray] = []  # [example] of each activation
+
+    def put_in(group: int) -> None:
+        (indices, _, examples), held = groups[group], waiting[group]
+        together = torch.from_numpy(np.concatenate(held)).to(run.device)
+        found = metric(run, examples * len(held), together).reshape(len(held), -1).cpu().numpy()
+        for of_activation, value in zip(values[-len(held) :], found, strict=True):
+            of_activation[indices] = value
+        held.clear()
+
+    for activation in activations:
+        values.append(np.zeros(len(prompts.examples)))
+        for group, (_, rows, _) in enumerate(groups):
+            waiting[group].append(activation[rows])  # [example, position, model]
+            if (len(waiting[group]) + 1) * rows.size > batch_tokens:
+                put_in(group)
+    for group, held in enumerate(waiting):
+        if held:
+            put_in(group)
+    return np.array(values).reshape(-1, len(prompts.examples))
 
 
-def example_batches(prompts: TaskPrompts, batch_tokens: int) -> Iterator[tuple[list[int], np.ndarray, list[Example]]]:
+def example_batches(prompts: Prefixes, batch_tokens: int) -> Iterator[tuple[list[int], np.ndarray, list[Example]]]:
     """Yield examples of one length that fit in a pass: indices, rows [example, position] of activations, examples."""
     longest = max((len(example.clean_tokens) for example in prompts.examples), default=1)
     for indices in batches_by_length(prompts.examples, max(1, batch_tokens // longest)):

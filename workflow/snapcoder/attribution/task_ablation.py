@@ -86,7 +86,7 @@ def ablate_task(run: Continuation, of: TaskAblation) -> tuple[pd.DataFrame, pd.D
     All three ablations are run for attr_here; the other rankings, controls and baselines for resample only, the contrast
     that the attribution was computed for, and controls at `control_sizes`.
     """
-    clean, patch = metric_ends(run, of.evaluation)
+    clean, patch = metric_ends(run, of.evaluation, batch_tokens=of.settings.batch_tokens)
     rng = np.random.default_rng(of.settings.seed)
     weights = bootstrap_weights(cluster_ids(of.evaluation.examples), draws=of.settings.bootstrap, rng=rng)
     ends = TaskEnds(clean, patch, weights)
@@ -114,7 +114,9 @@ def _ranked(
     curves = []
     for name, replacement in replacements.items():
         compared = ranked if name == "resample" else [one for one in ranked if one.name == "attr_here"]
-        curves += ablation_curves(run, of.evaluation, replacement, compared, clean)
+        curves += ablation_curves(
+            run, of.evaluation, replacement, compared, clean, batch_tokens=of.settings.batch_tokens
+        )
     return curves
 
 
@@ -133,19 +135,23 @@ def _controls(
         draws=settings.matched_draws,
         seed=(settings.seed, *f"matched {of.task}".encode()),
     )
-    return ablation_curves(run, of.evaluation, replacement, [*ranked, *matched], clean), exact
+    size = settings.batch_tokens
+    curves = ablation_curves(run, of.evaluation, replacement, [*ranked, *matched], clean, batch_tokens=size)
+    return curves, exact
 
 
 def _baselines(run: Continuation, of: TaskAblation, clean: np.ndarray) -> list[Curve]:
     """Return curves of neurons and principal directions, ranked by the same path gradient as features are."""
-    gradient = path_gradient(run, of.ranking, points=_PATH_POINTS).gradient
+    size = of.settings.batch_tokens
+    gradient = path_gradient(run, of.ranking, points=_PATH_POINTS, batch_tokens=size).gradient
     curves = []
     for units in of.baselines.values():
         attributed = direction_attributions(of.ranking, gradient, units)
         order = np.argsort(-np.abs(attributed), kind="stable")
         ks = ablation_sizes(of.settings.k_grid, of.settings.k_shares, len(order))
         replacement = direction_replacement(of.evaluation, units)
-        curves += ablation_curves(run, of.evaluation, replacement, [by_order("attr_here", order, ks)], clean)
+        ranked = [by_order("attr_here", order, ks)]
+        curves += ablation_curves(run, of.evaluation, replacement, ranked, clean, batch_tokens=size)
     return curves
 
 
@@ -153,5 +159,7 @@ def _sums(run: Continuation, of: TaskAblation, replacement: Replacement, ends: T
     """Return `nonadditivity` of the top features, ablated one by one and together."""
     top = of.orders["attr_here"][: of.n_single]
     sets = [top, *top[:, None]]
-    metric = ablate_sets(run, of.evaluation, replacement, sets, ends.clean, modes=("disrupt",))[:, 0]
+    size = of.settings.batch_tokens
+    values = ablate_sets(run, of.evaluation, replacement, sets, ends.clean, modes=("disrupt",), batch_tokens=size)
+    metric = values[:, 0]
     return nonadditivity(metric[0], metric[1:], ends)

@@ -18,24 +18,11 @@ from snapcoder.tasks.selection import split_halves
 
 
 @dataclass(frozen=True)
-class TaskPrompts:
-    """One half of a task's examples at one snapshot.
-
-    offset [example + 1]: positions of each example; clean, patch [position, model] raw activations; clean_code,
-    patch_code [position, feature]: gated codes of both prompts.
-    """
+class Prefixes:
+    """Examples whose prefixes lie one behind the other: offset [example + 1] says where each begins."""
 
     examples: Sequence[Example]
     offset: np.ndarray
-    clean: np.ndarray
-    patch: np.ndarray
-    clean_code: csr_array
-    patch_code: csr_array
-
-    @cached_property
-    def delta(self) -> csr_array:
-        """Code on the clean minus code on the patch prompt [position, feature]."""
-        return self.clean_code - self.patch_code
 
     @property
     def example_of_position(self) -> np.ndarray:
@@ -46,6 +33,24 @@ class TaskPrompts:
     def distance_to_last(self) -> np.ndarray:
         """How far each position is from the last one of its example [position]; 0 at the last."""
         return np.repeat(self.offset[1:] - 1, np.diff(self.offset)) - np.arange(int(self.offset[-1]))
+
+
+@dataclass(frozen=True)
+class TaskPrompts(Prefixes):
+    """One half of a task's examples at one snapshot.
+
+    clean, patch [position, model] raw activations; clean_code, patch_code [position, feature]: gated codes of both prompts.
+    """
+
+    clean: np.ndarray
+    patch: np.ndarray
+    clean_code: csr_array
+    patch_code: csr_array
+
+    @cached_property
+    def delta(self) -> csr_array:
+        """Code on the clean minus code on the patch prompt [position, feature]."""
+        return self.clean_code - self.patch_code
 
 
 @dataclass(frozen=True)
@@ -73,26 +78,27 @@ class SnapshotPrompts:
         """
         return self._prompts(self.halves[task][1], features)
 
+    def prefixes(self, lines: np.ndarray) -> Prefixes:
+        """Return the examples on some lines of the task file."""
+        examples = [self.examples[line] for line in lines]
+        lengths = [len(example.clean_tokens) for example in examples]
+        return Prefixes(examples, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+
+    def code(self, lines: np.ndarray, side: str, *, features: np.ndarray | None = None) -> csr_array:
+        """Return the gated code [position, feature] of the prompts on some lines; side: clean or patch; features: see above."""
+        base = [getattr(one, side)[one.positions(lines)] for one in self.base]
+        own = getattr(self.own, side)[self.own.positions(lines)]
+        return prompt_codes(self.dictionary, self.here, base, own, features=features)
+
     def _prompts(self, lines: np.ndarray, features: np.ndarray | None = None) -> TaskPrompts:
-        at = self.own.positions(lines)
-        clean, patch = (
-            prompt_codes(
-                self.dictionary,
-                self.here,
-                [getattr(base, side)[base.positions(lines)] for base in self.base],
-                getattr(self.own, side)[at],
-                features=features,
-            )
-            for side in ("clean", "patch")
-        )
-        lengths = [len(self.examples[line].clean_tokens) for line in lines]
+        at, prefixes = self.own.positions(lines), self.prefixes(lines)
         return TaskPrompts(
-            examples=[self.examples[line] for line in lines],
-            offset=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+            prefixes.examples,
+            prefixes.offset,
             clean=self.own.clean[at],
             patch=self.own.patch[at],
-            clean_code=clean,
-            patch_code=patch,
+            clean_code=self.code(lines, "clean", features=features),
+            patch_code=self.code(lines, "patch", features=features),
         )
 
 

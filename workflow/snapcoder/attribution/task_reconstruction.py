@@ -4,19 +4,14 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-import torch
 
 from snapcoder.attribution.continuation import Continuation
-from snapcoder.attribution.gradients import metric
-from snapcoder.attribution.prompt_codes import prompt_codes
+from snapcoder.attribution.gradients import metric_at
 from snapcoder.attribution.reconstruction import reconstruction, share
 from snapcoder.attribution.task_prompts import SnapshotPrompts
 from snapcoder.phases.resampling import interval
 from snapcoder.storage.task_examples import cluster_ids
 from snapcoder.tasks.intervals import bootstrap_weights
-from snapcoder.tasks.scoring import batches_by_length
-
-_BATCH = 256
 
 
 def task_logit_diffs(
@@ -28,26 +23,14 @@ def task_logit_diffs(
     prefix, at every position. Shares recovered so compare with the faithfulness of ablation curves.
     """
     lines = snapshot.halves[task][1]
-    at = snapshot.own.positions(lines)
-    clean = snapshot.own.clean[at]
-    code = prompt_codes(
-        snapshot.dictionary, snapshot.here, [base.clean[base.positions(lines)] for base in snapshot.base], clean
-    )
-    sides = {"clean": clean, "patch": snapshot.own.patch[at], "reconstructed": reconstruction(code, snapshot.here)}
-    return lines, {name: _metrics(run, snapshot, lines, activation) for name, activation in sides.items()}
-
-
-@torch.no_grad()
-def _metrics(run: Continuation, snapshot: SnapshotPrompts, lines: np.ndarray, activation: np.ndarray) -> np.ndarray:
-    examples = [snapshot.examples[line] for line in lines]
-    offset = np.concatenate([[0], np.cumsum([len(example.clean_tokens) for example in examples])])
-    values = np.zeros(len(examples))
-    for indices in batches_by_length(examples, _BATCH):
-        batch = [examples[index] for index in indices]
-        rows = offset[indices][:, None] + np.arange(len(batch[0].clean_tokens))
-        put_in = torch.from_numpy(activation[rows]).to(run.device)  # [example, position, model]
-        values[indices] = metric(run, batch, put_in).cpu().numpy()
-    return values
+    at, code = snapshot.own.positions(lines), snapshot.code(lines, "clean")
+    sides = {
+        "clean": snapshot.own.clean[at],
+        "patch": snapshot.own.patch[at],
+        "reconstructed": reconstruction(code, snapshot.here),
+    }
+    values = metric_at(run, snapshot.prefixes(lines), sides.values())
+    return lines, dict(zip(sides, values, strict=True))
 
 
 def task_row(

@@ -161,7 +161,7 @@ class TaskSettings:
     )
     shown_features: int = setting(5, "Strongest features shown there.", unit="features", minimum=1)
     batch_tokens: int = setting(
-        6144, "Tokens of one forward and backward pass of attribution; more for a GPU.", unit="tokens", minimum=1
+        6144, "Tokens of one pass of attribution and ablation; more for a GPU.", unit="tokens", minimum=1
     )
     k_grid: tuple[int, ...] = setting(
         (0, 1, 2, 5, 10, 20, 50, 100, 200),

@@ -125,7 +125,7 @@ _UNUSED: dict[str, frozenset[str]] = {
     "task_performance": _MAKING | (_CARRYING - {"bootstrap", "attribution_examples"}),
     "prompts": _MAKING | (_CARRYING - {"attribution_examples"}) | {"seed"},
     "attribution": _MAKING | _ABLATING | {"top_features"},
-    "ablation": _MAKING | _ATTRIBUTING | {"top_features"},
+    "ablation": _MAKING | (_ATTRIBUTING - {"batch_tokens"}) | {"top_features"},
     "timing": _EVOLUTION_DRAWS | (_TIMING - {"sigmoid_r2"}),
     "onset_distribution": _TIMING - {"null_draws"},
     "onset_sensitivity": frozenset({"sigmoid_r2", "heldout_rows", "bootstrap"}),
