@@ -1,3 +1,4 @@
 from planted_tasks import dictionary, examples, model
+from tasks_study import study
 
-__all__ = ["dictionary", "examples", "model"]
+__all__ = ["dictionary", "examples", "model", "study"]
