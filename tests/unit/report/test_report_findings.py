@@ -56,7 +56,7 @@ def test_the_workflow_gives_the_report_every_table_that_findings_ask_for(monkeyp
     asked = set()
     monkeypatch.setattr(Tables, "__missing__", lambda self, name: asked.add(name) or pd.DataFrame())
     all_findings({})
-    given = Path("rules/common.smk").read_text(encoding="utf-8")
+    given = Path("rules/report_files.smk").read_text(encoding="utf-8")
     assert asked
     assert {name for name in asked if f'"{name}"' not in given and f"/{name}.parquet" not in given} == set()
 
