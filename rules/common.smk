@@ -154,12 +154,6 @@ def harness_files():
     )
 
 
-def harness_tables():
-    """The harness's scores of every snapshot; none when the study names no task for it."""
-    steps = SHOWN if STUDY.evaluation.harness.tasks else []
-    return expand("<models>/harness/step{step}.parquet", step=steps)
-
-
 def text_files(patterns):
     """Files that match the patterns, in a stable order; a pattern without a match is an error, not an empty corpus."""
     found = []
@@ -200,17 +194,6 @@ def extensions(suffix):
     )
 
 
-def explanation_tables():
-    """What a language model says of the features; none unless explain.endpoint names a service."""
-    if not STUDY.explain.endpoint:
-        return []
-    return ["<results>/tables/block{layer}/feature_explanations.parquet"]
-
-
-def extension_tables():
-    return ["<results>/tables/block{layer}/extension_metrics.parquet"] if ADDED else []
-
-
 def own_extension(suffix):
     """A file of an added snapshot's extension; nothing for a base snapshot."""
 
@@ -222,10 +205,6 @@ def own_extension(suffix):
         )
 
     return of_job
-
-
-def training_log():
-    return ["<models>/tables/training_log.parquet"] if PRETRAINED else []
 
 
 def all_checkpoint_files():

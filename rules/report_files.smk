@@ -1,4 +1,25 @@
 # What the figures and the report of a layer are made of.
+def harness_tables():
+    """The harness's scores of every snapshot; none when the study names no task for it."""
+    steps = SHOWN if STUDY.evaluation.harness.tasks else []
+    return expand("<models>/harness/step{step}.parquet", step=steps)
+
+
+def explanation_tables():
+    """What a language model says of the features; none unless explain.endpoint names a service."""
+    if not STUDY.explain.endpoint:
+        return []
+    return ["<results>/tables/block{layer}/feature_explanations.parquet"]
+
+
+def extension_tables():
+    return ["<results>/tables/block{layer}/extension_metrics.parquet"] if ADDED else []
+
+
+def training_log():
+    return ["<models>/tables/training_log.parquet"] if PRETRAINED else []
+
+
 def report_tables():
     """Every table that a layer's figures and report read; a study without a part lacks that part's table."""
     common = [
