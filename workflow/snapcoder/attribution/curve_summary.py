@@ -13,9 +13,7 @@ import pandas as pd
 
 from snapcoder.attribution.ablation import Curve
 from snapcoder.evolution.multiplicity import holm
-from snapcoder.tasks.intervals import mean_interval
-
-SURE = 3  # standard errors that a difference must have before anything is divided by it
+from snapcoder.tasks.intervals import CLEAR, mean_interval
 
 
 @dataclass(frozen=True)
@@ -27,9 +25,9 @@ class TaskEnds:
     weights: np.ndarray
 
     def is_sure(self, difference: np.ndarray) -> bool:
-        """Whether the mean of a difference [example] is at least `SURE` of its standard errors from 0."""
+        """Whether the mean of a difference [example] is at least `CLEAR` of its standard errors from 0."""
         mean = difference.mean()
-        return bool(mean != 0 and abs(mean) >= SURE * (difference @ self.weights).std(ddof=1))
+        return bool(mean != 0 and abs(mean) >= CLEAR * (difference @ self.weights).std(ddof=1))
 
     def interval(self, values: np.ndarray) -> tuple[float, float]:
         """Return the 95% interval of the mean of values [example]."""

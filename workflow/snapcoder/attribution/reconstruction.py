@@ -23,12 +23,11 @@ from snapcoder.language_model import capture
 from snapcoder.phases.resampling import document_weights, interval, sums_by
 from snapcoder.storage.activations import RowTable
 from snapcoder.storage.tokens import TokenTable
+from snapcoder.tasks.intervals import CLEAR
 
 _BATCH_TOKENS = 4096  # of one forward pass; larger ones leave the processor's caches
 _BATCH_LOGITS = 1 << 25  # values of one forward pass's logits: 128 MB
 ABLATIONS = ("mean", "zero")
-STABLE = 3.0
-"""A share is only given when its denominator is at least this many of its standard errors."""
 
 
 @dataclass(frozen=True)
@@ -170,9 +169,9 @@ def loss_rows(losses: TextLosses, *, step: int, layer: int, bootstrap: int, seed
 def share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """Return part / whole [1 + draw], the estimate first; all NaN where the whole is not clearly different from 0.
 
-    Clearly: at least `STABLE` standard deviations of its draws. A draw whose whole is 0 is NaN.
+    Clearly: at least `CLEAR` standard deviations of its draws. A draw whose whole is 0 is NaN.
     """
     spread = float(whole[1:].std(ddof=1))
-    if whole[0] == 0 or abs(whole[0]) < STABLE * spread:
+    if whole[0] == 0 or abs(whole[0]) < CLEAR * spread:
         return np.full(len(whole), np.nan)
     return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole != 0)

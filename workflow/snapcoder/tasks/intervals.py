@@ -2,6 +2,8 @@
 
 import numpy as np
 
+CLEAR = 3  # standard errors that a difference must have before anything is divided by it
+
 
 def bootstrap_weights(cluster: np.ndarray, *, draws: int, rng: np.random.Generator) -> np.ndarray:
     """Return the weight of each example in each bootstrap draw, [example, draw] float64; columns sum to 1.
