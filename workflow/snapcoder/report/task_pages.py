@@ -83,7 +83,7 @@ def task_page(
     findings: Sequence[Finding],
     provenance: str,
 ) -> str:
-    """Return the HTML of one task's page; its figure is figures/task-<slug>.svg."""  # fmt: skip
+    """Return the HTML of one task's page; its figure is figures/task-<slug>.svg."""
     overview = next(row for row in task_rows(tables) if row["task"] == task)
     keys = {f"{prefix}{task}" for prefix in _KEYS}
     told = [{**one.as_json(), "word": _VERDICTS[one.verdict]} for one in findings if one.key in keys]
