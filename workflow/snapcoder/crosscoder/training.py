@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from snapcoder.crosscoder.allocation import keep_freed_memory
 from snapcoder.crosscoder.auxiliary import auxiliary_loss
 from snapcoder.crosscoder.checkpoints import Checkpoint, CheckpointStore
 from snapcoder.crosscoder.convergence import late_growth, onset_counts, onsets
@@ -143,6 +144,7 @@ class Trainer:
             include_negative=settings.ste_include_negative,
         )
         use_threads(torch.get_num_threads())
+        keep_freed_memory()
         first = rows(self.order(0))
         self.device = first.device
         self.parameters = initial_parameters(first, settings, shard)
