@@ -1,15 +1,17 @@
 """The sparse path gives what the dense path gives, in float64, whatever the gate, the penalty and the threshold."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from snapcoder.crosscoder.entries import candidate_scores, select
 from snapcoder.crosscoder.gradients import Activation, Step, loss_and_gradients
 from snapcoder.crosscoder.losses import Penalty
 from snapcoder.crosscoder.model import Parameters, encode, initialise
-from snapcoder.crosscoder.sparse import select, sparse_loss_and_gradients, use_threads
+from snapcoder.crosscoder.sparse import sparse_loss_and_gradients, use_threads
 
 PENALTIES = [Penalty("none"), Penalty("l1", 0.3), Penalty("tanh", 0.2, 4.0), Penalty("tanh_quad", 0.2, 4.0, 0.05)]
 
@@ -78,12 +80,16 @@ def test_a_threshold_per_token_is_obeyed(gate: str) -> None:
     seed=st.integers(0, 10_000),
     tokens=st.integers(1, 9),
     snapshots=st.integers(1, 5),
-    features=st.integers(1, 12),
+    width=st.sampled_from([1, 6, 100]),
+    features=st.sampled_from([1, 3, 12, 64, 130]),
+    gate=st.sampled_from(["per_snapshot", "shared"]),
     threshold=st.floats(0.0, 5.0),
 )
-def test_any_shape_and_threshold(seed: int, tokens: int, snapshots: int, features: int, threshold: float) -> None:
-    parameters, x = case(seed, tokens=tokens, snapshots=snapshots, features=features)
-    assert_same(*both(parameters, x, threshold, Activation("per_snapshot"), Penalty("none")))
+def test_any_shape_and_threshold(
+    seed: int, tokens: int, snapshots: int, width: int, features: int, gate: str, threshold: float
+) -> None:
+    parameters, x = case(seed, tokens=tokens, snapshots=snapshots, width=width, features=features)
+    assert_same(*both(parameters, x, threshold, Activation(gate), Penalty("none")))
 
 
 def test_a_dead_dictionary_has_no_entries_and_only_bias_gradients() -> None:
@@ -107,17 +113,33 @@ def test_selection_lists_what_a_mask_would() -> None:
     assert ((entries.indptr[1:] - entries.indptr[:-1]) == (z * largest > low).sum(axis=1)).all()
 
 
-def test_the_number_of_threads_changes_no_bit() -> None:
-    parameters, x = case(4, tokens=200, features=64)
+def test_selection_skips_no_span_of_columns() -> None:
+    z = np.zeros((3, 200), np.float32)
+    z[0, [0, 63, 64, 199]] = z[2, [127, 128]] = 1.0
+    entries = select(z, np.ones(200, np.float32), np.full(200, 0.5, np.float32))
+    assert entries.indptr.tolist() == [0, 4, 4, 6]
+    assert entries.feature.tolist() == [0, 63, 64, 199, 127, 128]
+
+
+def test_candidates_are_scored_at_every_gate() -> None:
+    z = torch.randn(20, 70, generator=torch.Generator().manual_seed(0)).numpy()
+    norms = torch.rand(3, 70, generator=torch.Generator().manual_seed(1)).numpy()
+    token, feature = (z * norms.max(axis=0) > 0.3).nonzero()
+    assert (candidate_scores(z, norms, 0.3) == z[token, feature, None] * norms.T[feature]).all()
+
+
+@pytest.mark.parametrize("penalty", [PENALTIES[0], PENALTIES[3]], ids=lambda penalty: penalty.kind)
+@pytest.mark.parametrize("gate", ["per_snapshot", "shared"])
+def test_the_number_of_threads_changes_no_bit(gate: str, penalty: Penalty) -> None:
+    parameters, x = case(4, tokens=200, width=80, features=150)
     single = parameters.map(torch.Tensor.float)
+    z = encode(single, x.float())
+    activation = Activation(gate, learns_threshold=penalty.kind != "none", window=0.2, include_negative=False)
     steps = []
     for threads in (1, 2):
         use_threads(threads)
-        z = encode(single, x.float())
-        steps.append(
-            sparse_loss_and_gradients(
-                single, x.float(), z, 0.3, activation=Activation("per_snapshot"), penalty=Penalty("none")
-            )
-        )
+        steps.append(sparse_loss_and_gradients(single, x.float(), z, 2.0, activation=activation, penalty=penalty))
+    assert torch.equal(steps[0].error, steps[1].error)
+    assert torch.equal(steps[0].fired, steps[1].fired)
     for name, gradient in steps[0].gradients.named().items():
         assert torch.equal(gradient, getattr(steps[1].gradients, name)), name

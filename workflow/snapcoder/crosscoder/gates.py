@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from snapcoder.crosscoder.entries import candidate_scores
 from snapcoder.crosscoder.sharding import WHOLE, Shard
 
 _FIRST_ROWS = 16
@@ -65,14 +66,21 @@ def batch_threshold(
 def _threshold_above(floor: float, z: Tensor, norms: Tensor, *, k: float, gate: str, shard: Shard) -> float | None:
     """Return the threshold when enough scores exceed `floor`, else None."""
     keep = round(k * z.shape[0] * shard.total_gates(len(norms), gate=gate))
-    token, feature = torch.nonzero(z * norms.amax(dim=0) > floor, as_tuple=True)
-    scores = (z[token, feature] * norms[:, feature]).flatten()  # [gate × candidate]
-    scores = shard.join_scores(scores[scores > floor], gate=gate)
+    scores = shard.join_scores(_candidate_scores(floor, z, norms), gate=gate)
     if len(scores) <= keep:
         return None
     # The (keep + 1)-th largest: a strict comparison with it keeps `keep` entries.
     rank = len(scores) - keep - 1
-    return float(np.partition(scores.cpu().numpy(), rank)[rank])
+    found = float(np.partition(scores.cpu().numpy(), rank)[rank])
+    return found if found > floor else None
+
+
+def _candidate_scores(floor: float, z: Tensor, norms: Tensor) -> Tensor:
+    """Return z · norm at all gates [gate × candidate] of the entries that exceed `floor` at one of them."""
+    if z.device.type == "cpu":
+        return torch.from_numpy(candidate_scores(z.numpy(), norms.numpy(), floor)).flatten()
+    token, feature = torch.nonzero(z * norms.amax(dim=0) > floor, as_tuple=True)
+    return (z[token, feature] * norms[:, feature]).flatten()
 
 
 def row_thresholds(z: Tensor, norms: Tensor, *, k: int, shard: Shard = WHOLE) -> Tensor:

@@ -4,47 +4,24 @@ The mathematics is that of `gradients`, and so are the results, up to the order 
 the number of entries (token, feature) that are on at some snapshot, not to the size of the dictionary.
 """
 
-from dataclasses import dataclass
-
 import numba
 import numpy as np
 import torch
 from torch import Tensor
 
 from snapcoder.crosscoder import sparse_kernels as kernels
+from snapcoder.crosscoder import sparse_penalties as penalties
+from snapcoder.crosscoder.entries import select
 from snapcoder.crosscoder.gates import gate_norms
 from snapcoder.crosscoder.gradients import Activation, Step
 from snapcoder.crosscoder.losses import Penalty
 from snapcoder.crosscoder.model import Parameters, rows_of
 from snapcoder.crosscoder.sharding import WHOLE, Shard
+from snapcoder.crosscoder.sparse_rows import block_width
 
-KINDS = {"none": kernels.NO_PENALTY, "l1": kernels.LINEAR, "tanh": kernels.TANH, "tanh_quad": kernels.TANH}
-
-
-@dataclass(frozen=True)
-class Entries:
-    """Candidates for being on, by token: indptr [token + 1] int64, feature [entry] int32, value [entry] their z."""
-
-    indptr: np.ndarray
-    feature: np.ndarray
-    value: np.ndarray
-
-    def by_feature(self, n_features: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the same entries by feature: pointer [feature + 1], and each entry's token and place in this list."""
-        pointer = np.zeros(n_features + 1, dtype=np.int64)
-        token, entry = np.empty(len(self.feature), np.int32), np.empty(len(self.feature), np.int32)
-        kernels.list_by_feature(self.indptr, self.feature, pointer, token, entry)
-        return pointer, token, entry
-
-
-def select(z: np.ndarray, largest: np.ndarray, low: np.ndarray) -> Entries:
-    """Return the entries of z [token, feature] with z · largest > low; largest and low are [feature]."""
-    counts = np.empty(len(z), dtype=np.int64)
-    kernels.count_entries(z, largest, low, counts)
-    indptr = np.concatenate([[0], np.cumsum(counts)])
-    feature, value = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], z.dtype)
-    kernels.fill_entries(z, largest, low, indptr, feature, value)
-    return Entries(indptr, feature, value)
+KINDS = {"none": penalties.NO_PENALTY, "l1": penalties.LINEAR, "tanh": penalties.TANH, "tanh_quad": penalties.TANH}
+PARTS_PER_THREAD = 2
+"""Parts that each thread takes one after the other: more follow the load better, fewer keep more of a block in cache."""
 
 
 def sparse_loss_and_gradients(
@@ -65,54 +42,63 @@ def sparse_loss_and_gradients(
     """
     n_tokens, n_snapshots, d_model = x.shape
     n_features, dtype = parameters.n_features, x.numpy().dtype
-    decoder = rows_of(parameters.decoder).numpy()
-    norms = parameters.norms().T.contiguous()  # [feature, snapshot]
-    gating = gate_norms(norms.T, gate=activation.gate, shard=shard).T.contiguous()  # [feature, gate]
-    gate, norm = gating.numpy(), norms.numpy()
+    norms = parameters.norms()  # [snapshot, feature]
+    gating = gate_norms(norms, gate=activation.gate, shard=shard)
+    norm, gate = norms.contiguous().numpy(), gating.contiguous().numpy()
     cut = torch.as_tensor(threshold, dtype=x.dtype).expand(n_features).contiguous().numpy()
-    raised = torch.zeros(1, 1).expand(gate.shape[1], n_tokens).to(x) if lift is None else lift
+    raised = torch.zeros(1, 1).expand(len(gate), n_tokens).to(x) if lift is None else lift
     lifts = raised.contiguous().numpy()
     half_window = activation.window / 2 if activation.learns_threshold else 0.0
     # What may be on at any snapshot of any process: all of them list the same entries.
     low = cut - half_window - float(shard.largest_over_snapshots(-raised.min()))
-    largest = shard.largest_over_snapshots(gating.amax(dim=1))
+    largest = shard.largest_over_snapshots(gating.amax(dim=0))
     entries = select(z.numpy(), largest.numpy(), np.maximum(low, 0).astype(dtype))
-    pointer, token, entry = entries.by_feature(n_features)
+    listed = entries.by_feature(n_features)
+    by_token = entries.indptr, entries.feature, entries.value
+    by_feature = listed.pointer, listed.token, listed.value
     kind, per_entry = KINDS[penalty.kind], 1.0 / (n_tokens * shard.total_snapshots(n_snapshots))
 
-    flat = x.reshape(n_tokens, -1)
-    error = shard.once_over_features(parameters.decoder_bias - x).view(n_tokens, -1)
-    kernels.reconstruct(entries.indptr, entries.feature, entries.value, decoder, gate, cut, lifts, error.numpy())
+    width = block_width(n_snapshots * d_model // len(gate))
+    decoder = rows_of(parameters.decoder).view(n_features, -1, width).numpy()  # [feature, block, column]
+    error = shard.once_over_features(parameters.decoder_bias - x).view(n_tokens, -1, width)
+    tokens = _parts(entries.indptr)
+    kernels.reconstruct(tokens, *by_token, decoder, gate, cut, lifts, error.numpy())
     error = shard.over_features(error)
     reconstruction = shard.number_over_snapshots(float(torch.linalg.vector_norm(error)) ** 2 * per_entry)
     e = error.mul_(2 * per_entry)  # E_s
 
     q = np.zeros(n_features, dtype=dtype)
-    if kind != kernels.NO_PENALTY:
-        kernels.mean_penalty(
-            pointer, entry, token, entries.value, norm, gate, cut, lifts, kind, penalty.stretch, q
-        )  # fmt: skip
+    if kind != penalties.NO_PENALTY:
+        penalties.mean_penalty(*by_feature, norm, gate, cut, lifts, kind, penalty.stretch, q)
         q = shard.over_snapshots(torch.from_numpy(q)).numpy() * per_entry
     marginal = (penalty.marginal(torch.from_numpy(q)) * per_entry).numpy()
     d_code, felt = np.empty_like(entries.value), np.empty_like(entries.value)
-    kernels.code_gradients(
-        entries.indptr, entries.feature, entries.value, decoder, norm, gate, cut, lifts, e.numpy(), marginal, kind,
-        penalty.stretch, half_window, d_code, felt,
-    )  # fmt: skip
+    kernels.code_gradients(tokens, *by_token, decoder, gate, cut, lifts, e.numpy(), half_window, d_code, felt)
+    if kind != penalties.NO_PENALTY:
+        penalties.add_to_code_gradients(
+            *by_token, norm, gate, cut, lifts, marginal, kind, penalty.stretch, half_window, d_code, felt
+        )  # fmt: skip
     shard.over_snapshots(torch.from_numpy(d_code))
-    d_encoder, d_decoder = (torch.empty(n_features, n_snapshots, d_model, dtype=x.dtype) for _ in range(2))
-    d_bias, d_theta = np.empty(n_features, dtype), np.empty(n_features, dtype)
-    fired = np.zeros((gate.shape[1], n_features), dtype=bool)
+    gradient, d_bias, d_theta = np.empty_like(d_code), np.empty(n_features, dtype), np.empty(n_features, dtype)
+    kernels.sum_by_feature(listed.pointer, listed.entry, d_code, felt, gradient, d_bias, d_theta)
+    d_encoder, d_decoder = np.empty(decoder.shape, dtype), np.empty(decoder.shape, dtype)
+    fired = np.zeros(gate.shape, dtype=bool)
     kernels.weight_gradients(
-        pointer, token, entry, entries.value, d_code, felt, flat.numpy(), e.numpy(), decoder, norm, gate, cut, lifts,
-        marginal, kind, penalty.stretch, _rows(d_encoder), _rows(d_decoder), d_bias, d_theta, fired,
+        _parts(listed.pointer), *by_feature, gradient, x.reshape(e.shape).numpy(), e.numpy(), gate, cut, lifts,
+        d_encoder, d_decoder, fired,
     )  # fmt: skip
+    rows = n_features, n_snapshots, d_model
+    if kind != penalties.NO_PENALTY:
+        penalties.add_to_decoder_gradients(
+            *by_feature, decoder.reshape(rows), norm, gate, cut, lifts, marginal, kind, penalty.stretch,
+            d_decoder.reshape(rows),
+        )  # fmt: skip
     log_threshold = torch.zeros_like(parameters.log_threshold)
     if activation.learns_threshold:
         log_threshold -= shard.over_snapshots(torch.from_numpy(cut**2 / activation.window * d_theta))
     gradients = Parameters(
-        encoder=d_encoder.permute(1, 2, 0),
-        decoder=d_decoder.permute(1, 0, 2),
+        encoder=torch.from_numpy(d_encoder).view(rows).permute(1, 2, 0),
+        decoder=torch.from_numpy(d_decoder).view(rows).permute(1, 0, 2),
         encoder_bias=torch.from_numpy(d_bias),
         decoder_bias=e.view_as(x).sum(dim=0),
         log_threshold=log_threshold,
@@ -121,10 +107,13 @@ def sparse_loss_and_gradients(
     return Step(reconstruction, sparsity, gradients, torch.from_numpy(fired), e.view_as(x))
 
 
+def _parts(pointer: np.ndarray) -> np.ndarray:
+    """Return bounds [part + 1] of tokens, or features, with about equal work; their entries start at `pointer`."""
+    work = pointer + np.arange(len(pointer))  # one without entries is visited too
+    parts = PARTS_PER_THREAD * numba.get_num_threads()
+    return np.searchsorted(work, np.linspace(0, work[-1], parts + 1)).astype(np.int64)
+
+
 def use_threads(threads: int) -> None:
     """Let the compiled loops use as many threads as torch does."""
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
-
-
-def _rows(weights: Tensor) -> np.ndarray:
-    return weights.view(len(weights), -1).numpy()

@@ -1,51 +1,60 @@
 """The loops of the sparse path on a CPU, compiled at first use: what a step does with the few features that are on.
 
-Every loop runs over tokens or over features, one of them a thread, and adds in a fixed order: the result does not
-depend on the number of threads. Arrays: indptr [token + 1], feature and value [entry] list a batch's entries by token;
-pointer [feature + 1], token and entry [entry] list the same entries by feature. Weights are feature-major,
-[feature, snapshot × model]; gate [feature, gate] is what z is multiplied with before it is compared with
-cut [feature] + lift [gate, token].
+Every token, or every feature, is summed by one thread in a fixed order: the result depends neither on the number of
+threads nor on how `bounds` [part + 1] divides tokens or features among them. Arrays: indptr [token + 1], feature and
+value [entry] list a batch's entries by token; pointer [feature + 1], token, entry and the like list the same entries by
+feature. Weights and activations are cut into blocks of columns, [feature or token, block, column], several per gate;
+gate [gate, feature] is what z is multiplied with before it is compared with cut [feature] + lift [gate, token].
 """
-
-from typing import Any
 
 import numba
 import numpy as np
 
-_PARALLEL: Any = {
-    "parallel": True,
-    "cache": True,
-    "error_model": "numpy",
-    "fastmath": {"contract", "reassoc", "nsz", "arcp"},  # sums may be reordered; inf and nan keep their meaning
-}
-NO_PENALTY, LINEAR, TANH = 0, 1, 2
+from snapcoder.crosscoder.sparse_rows import FAST, PARALLEL, add_rows, multiply_rows
+
+SPAN = 64
+"""Columns of z that are looked through only when one of them holds an entry."""
 
 
-@numba.njit(**_PARALLEL)
+@numba.njit(**PARALLEL)
 def count_entries(z, largest, low, counts):  # type: ignore[no-untyped-def]
-    """Count each token's features with z · largest > low[feature]."""
+    """Count the features with z · largest > low[feature] of each token and span of features, counts [token, span]."""
     for b in numba.prange(z.shape[0]):
-        n = 0
-        for i in range(z.shape[1]):
-            n += z[b, i] * largest[i] > low[i]
-        counts[b] = n
+        for span in range(counts.shape[1]):
+            first = np.uint64(span * SPAN)
+            n = 0
+            for i in range(min(SPAN, z.shape[1] - span * SPAN)):
+                at = first + np.uint64(i)
+                n += z[b, at] * largest[at] > low[at]
+            counts[b, span] = n
 
 
-@numba.njit(**_PARALLEL)
-def fill_entries(z, largest, low, indptr, feature, value):  # type: ignore[no-untyped-def]
+@numba.njit(**PARALLEL)
+def fill_entries(z, largest, low, counts, indptr, feature, value):  # type: ignore[no-untyped-def]
     """Write the entries that `count_entries` counted."""
     for b in numba.prange(z.shape[0]):
         at = indptr[b]
-        for i in range(z.shape[1]):
-            if z[b, i] * largest[i] > low[i]:
-                feature[at] = i
-                value[at] = z[b, i]
-                at += 1
+        for span in range(counts.shape[1]):
+            if counts[b, span] > 0:
+                for i in range(span * SPAN, min((span + 1) * SPAN, z.shape[1])):
+                    if z[b, i] * largest[i] > low[i]:
+                        feature[at] = i
+                        value[at] = z[b, i]
+                        at += 1
 
 
-@numba.njit(cache=True)
-def list_by_feature(indptr, feature, pointer, token, entry):  # type: ignore[no-untyped-def]
-    """List the entries by feature, tokens in order; pointer starts as zeros."""
+@numba.njit(**PARALLEL)
+def score_entries(feature, value, norms, scores):  # type: ignore[no-untyped-def]
+    """Write each entry's z · norm at every gate to scores [entry, gate]; norms [feature, gate]."""
+    for at in numba.prange(feature.shape[0]):
+        own, norm = scores[at], norms[feature[at]]
+        for g in range(own.shape[0]):
+            own[g] = value[at] * norm[g]
+
+
+@numba.njit(**FAST)
+def list_by_feature(indptr, feature, value, pointer, token, entry, code):  # type: ignore[no-untyped-def]
+    """List the entries by feature, tokens in order; pointer starts as zeros; code is value in this order."""
     for at in range(feature.shape[0]):
         pointer[feature[at] + 1] += 1
     for i in range(pointer.shape[0] - 1):
@@ -56,145 +65,110 @@ def list_by_feature(indptr, feature, pointer, token, entry):  # type: ignore[no-
             place = free[feature[at]]
             token[place] = b
             entry[place] = at
+            code[place] = value[at]
             free[feature[at]] = place + 1
 
 
-@numba.njit(**_PARALLEL)
-def reconstruct(indptr, feature, value, decoder, gate, cut, lift, out):  # type: ignore[no-untyped-def]
-    """Add each token's Σ_i f_i decoder_i to out [token, snapshot × model]."""
-    n_gates = gate.shape[1]
-    width = out.shape[1] // n_gates
-    for b in numba.prange(out.shape[0]):
-        row = out[b]
-        for at in range(indptr[b], indptr[b + 1]):
-            i, v = feature[at], value[at]
-            g = 0
-            while g < n_gates:
-                first = g
-                while g < n_gates and v * gate[i, g] > cut[i] + lift[g, b]:
-                    g += 1
-                for c in range(first * width, g * width):  # a run of open gates is one loop
-                    row[c] += v * decoder[i, c]
-                g += 1
+@numba.njit(**PARALLEL)
+def reconstruct(bounds, indptr, feature, value, decoder, gate, cut, lift, out):  # type: ignore[no-untyped-def]
+    """Add each token's Σ_i f_i decoder_i to out [token, block, column]."""
+    blocks_per_gate = out.shape[1] // gate.shape[0]
+    for part in numba.prange(bounds.shape[0] - 1):
+        row, code = np.empty(gate.shape[1], feature.dtype), np.empty(gate.shape[1], value.dtype)
+        for block in range(out.shape[1]):
+            g = block // blocks_per_gate
+            for b in range(bounds[part], bounds[part + 1]):
+                n = 0
+                for at in range(indptr[b], indptr[b + 1]):
+                    i, v = feature[at], value[at]
+                    row[n], code[n] = i, v
+                    n += v * gate[g, i] > cut[i] + lift[g, b]
+                add_rows(out[b, block], code, row, n, decoder, block)
 
 
-@numba.njit(**_PARALLEL)
-def mean_penalty(pointer, entry, token, value, norms, gate, cut, lift, kind, stretch, q):  # type: ignore[no-untyped-def]
-    """Sum each feature's penalty value over tokens and snapshots; norms [feature, snapshot]."""
-    n_snapshots, n_gates = norms.shape[1], gate.shape[1]
-    share = n_snapshots // n_gates
-    for i in numba.prange(q.shape[0]):
-        total = 0.0
-        for place in range(pointer[i], pointer[i + 1]):
-            v, b = value[entry[place]], token[place]
-            for g in range(n_gates):
-                if v * gate[i, g] > cut[i] + lift[g, b]:
-                    for s in range(g * share, (g + 1) * share):
-                        scaled = v * norms[i, s]
-                        total += scaled if kind == LINEAR else np.tanh(stretch * scaled)
-        q[i] = total
-
-
-@numba.njit(cache=True, error_model="numpy", fastmath=_PARALLEL["fastmath"])
-def _open_product(e, decoder, v, gate, cut, lift, width):  # type: ignore[no-untyped-def]
-    """Return Σ e · decoder over the snapshots whose gates are open."""
-    total = v - v
-    g = 0
-    while g < gate.shape[0]:
-        first = g
-        while g < gate.shape[0] and v * gate[g] > cut + lift[g]:
-            g += 1
-        for c in range(first * width, g * width):
-            total += e[c] * decoder[c]
-        g += 1
-    return total
-
-
-@numba.njit(**_PARALLEL)
+@numba.njit(**PARALLEL)
 def code_gradients(  # type: ignore[no-untyped-def]
-    indptr, feature, value, decoder, norms, gate, cut, lift, e, marginal, kind, stretch, half_window, d_code, felt
+    bounds, indptr, feature, value, decoder, gate, cut, lift, e, half_window, d_code, felt
 ):
-    """Write ∂L/∂z of each entry to d_code, and what its threshold feels, Σ 1[window] ∂L/∂f / gate, to felt.
+    """Write Σ over open gates of e · decoder of each entry to d_code, and Σ 1[window] e · decoder / gate to felt.
 
-    e [token, snapshot × model] is the gradient of the reconstruction; marginal [feature] the penalty's A / (B S).
-    half_window is 0 when no threshold learns.
+    e [token, block, column] is the gradient of the reconstruction; half_window is 0 when no threshold learns.
     """
-    n_gates, n_snapshots = gate.shape[1], norms.shape[1]
-    width, share = e.shape[1] // n_gates, n_snapshots // n_gates
-    for b in numba.prange(e.shape[0]):
-        for at in range(indptr[b], indptr[b + 1]):
-            i, v = feature[at], value[at]
-            if kind == NO_PENALTY and half_window == 0:  # nothing to tell gates apart by
-                felt[at] = v - v
-                d_code[at] = _open_product(e[b], decoder[i], v, gate[i], cut[i], lift[:, b], width)
-                continue
-            total = v - v
-            near = v - v
-            for g in range(n_gates):
-                u, theta = v * gate[i, g], cut[i] + lift[g, b]
-                on = u > theta
-                inside = half_window > 0 and abs(u - theta) < half_window and u > 0
-                if on or inside:
-                    part = v - v
-                    for c in range(g * width, (g + 1) * width):
-                        part += e[b, c] * decoder[i, c]
-                    if kind != NO_PENALTY:
-                        for s in range(g * share, (g + 1) * share):
-                            # A feature that is off has f = 0, where the slope is that of the origin.
-                            scaled = v * norms[i, s] if on else v - v
-                            slope = 1.0 if kind == LINEAR else stretch * (1.0 - np.tanh(stretch * scaled) ** 2)
-                            part += marginal[i] * norms[i, s] * slope
-                    if on:
-                        total += part
-                    if inside:
-                        near += part / gate[i, g]
-            d_code[at] = total
-            felt[at] = near
+    blocks_per_gate = e.shape[1] // gate.shape[0]
+    for part in numba.prange(bounds.shape[0] - 1):
+        row, place = np.empty(gate.shape[1], feature.dtype), np.empty(gate.shape[1], np.int64)
+        product = np.empty(gate.shape[1], value.dtype)
+        d_code[indptr[bounds[part]] : indptr[bounds[part + 1]]] = 0
+        felt[indptr[bounds[part]] : indptr[bounds[part + 1]]] = 0
+        for block in range(e.shape[1]):
+            g = block // blocks_per_gate
+            for b in range(bounds[part], bounds[part + 1]):
+                n = 0
+                for at in range(indptr[b], indptr[b + 1]):
+                    i = feature[at]
+                    u, theta = value[at] * gate[g, i], cut[i] + lift[g, b]
+                    row[n], place[n] = i, at
+                    n += (u > theta) | ((abs(u - theta) < half_window) & (u > 0))
+                multiply_rows(product, e[b, block], row, n, decoder, block)
+                for j in range(n):
+                    at, i = place[j], row[j]
+                    u, theta = value[at] * gate[g, i], cut[i] + lift[g, b]
+                    if u > theta:
+                        d_code[at] += product[j]
+                    if abs(u - theta) < half_window and u > 0:
+                        felt[at] += product[j] / gate[g, i]
 
 
-@numba.njit(**_PARALLEL)
-def weight_gradients(  # type: ignore[no-untyped-def]
-    pointer, token, entry, value, d_code, felt, x, e, decoder, norms, gate, cut, lift, marginal, kind, stretch,
-    d_encoder, d_decoder, d_bias, d_theta, fired,
-):  # fmt: skip
-    """Write the gradients of every feature's encoder and decoder row and bias, Σ felt, and where it fired."""
-    n_gates, n_snapshots = gate.shape[1], norms.shape[1]
-    width, share, d = e.shape[1] // n_gates, n_snapshots // n_gates, e.shape[1] // n_snapshots
-    for i in numba.prange(pointer.shape[0] - 1):
-        own_encoder, own_decoder = d_encoder[i], d_decoder[i]
-        own_encoder[:] = 0
-        own_decoder[:] = 0
-        bias = 0.0
-        theta = 0.0
+@numba.njit(**PARALLEL)
+def sum_by_feature(pointer, entry, d_code, felt, gradient, d_bias, d_theta):  # type: ignore[no-untyped-def]
+    """List d_code by feature, as gradient, and write its sums and those of felt to d_bias and d_theta."""
+    for i in numba.prange(d_bias.shape[0]):
+        bias, theta = 0.0, 0.0
         for place in range(pointer[i], pointer[i + 1]):
-            b, at = token[place], entry[place]
-            v, gradient = value[at], d_code[at]
-            bias += gradient
-            theta += felt[at]
-            if gradient != 0:
-                for c in range(own_encoder.shape[0]):
-                    own_encoder[c] += gradient * x[b, c]
-            g = 0
-            while g < n_gates:
-                first = g
-                while g < n_gates and v * gate[i, g] > cut[i] + lift[g, b]:
-                    fired[g, i] = True
-                    g += 1
-                for c in range(first * width, g * width):
-                    own_decoder[c] += v * e[b, c]
-                g += 1
-        d_bias[i] = bias
-        d_theta[i] = theta
-        if kind != NO_PENALTY:
-            for s in range(n_snapshots):
-                if norms[i, s] > 0:
-                    g = s // share
-                    total = 0.0
-                    for place in range(pointer[i], pointer[i + 1]):
-                        v = value[entry[place]]
-                        if v * gate[i, g] > cut[i] + lift[g, token[place]]:
-                            slope = 1.0 if kind == LINEAR else stretch * (1.0 - np.tanh(stretch * v * norms[i, s]) ** 2)
-                            total += slope * v
-                    pull = marginal[i] * total / norms[i, s]
-                    for c in range(s * d, (s + 1) * d):
-                        own_decoder[c] += pull * decoder[i, c]
+            gradient[place] = d_code[entry[place]]
+            bias += gradient[place]
+            theta += felt[entry[place]]
+        d_bias[i], d_theta[i] = bias, theta
+
+
+@numba.njit(**FAST)
+def _clear_idle(first, last, pointer, d_encoder, d_decoder, busy):  # type: ignore[no-untyped-def]
+    """Write zeros to the rows of features without entries, a whole row at a time; list and count the other features."""
+    n = 0
+    for i in range(first, last):
+        if pointer[i + 1] > pointer[i]:
+            busy[n] = i
+            n += 1
+        else:
+            d_encoder[i] = 0
+            d_decoder[i] = 0
+    return n
+
+
+@numba.njit(**PARALLEL)
+def weight_gradients(  # type: ignore[no-untyped-def]
+    bounds, pointer, token, code, gradient, x, e, gate, cut, lift, d_encoder, d_decoder, fired
+):
+    """Write Σ gradient · x and Σ f · e of every feature to its encoder and decoder row, and which gates opened.
+
+    fired [gate, feature] starts as False.
+    """
+    blocks_per_gate = e.shape[1] // gate.shape[0]
+    for part in numba.prange(bounds.shape[0] - 1):
+        row, weight = np.empty(e.shape[0], token.dtype), np.empty(e.shape[0], code.dtype)
+        busy = np.empty(bounds[part + 1] - bounds[part], np.int64)
+        n_busy = _clear_idle(bounds[part], bounds[part + 1], pointer, d_encoder, d_decoder, busy)
+        for block in range(e.shape[1]):
+            g = block // blocks_per_gate
+            for i in busy[:n_busy]:
+                start, stop = pointer[i], pointer[i + 1]
+                own_encoder, own_decoder = d_encoder[i, block], d_decoder[i, block]
+                own_encoder[:] = 0
+                own_decoder[:] = 0
+                add_rows(own_encoder, gradient[start:stop], token[start:stop], stop - start, x, block)
+                n = 0
+                for place in range(start, stop):
+                    row[n], weight[n] = token[place], code[place]
+                    n += code[place] * gate[g, i] > cut[i] + lift[g, token[place]]
+                add_rows(own_decoder, weight, row, n, e, block)
+                fired[g, i] = n > 0
