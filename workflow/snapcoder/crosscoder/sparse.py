@@ -20,8 +20,6 @@ from snapcoder.crosscoder.sharding import WHOLE, Shard
 from snapcoder.crosscoder.sparse_rows import block_width
 
 KINDS = {"none": penalties.NO_PENALTY, "l1": penalties.LINEAR, "tanh": penalties.TANH, "tanh_quad": penalties.TANH}
-PARTS_PER_THREAD = 2
-"""Parts that each thread takes one after the other: more follow the load better, fewer keep more of a block in cache."""
 
 
 def sparse_loss_and_gradients(
@@ -60,20 +58,22 @@ def sparse_loss_and_gradients(
 
     width = block_width(n_snapshots * d_model // len(gate))
     decoder = rows_of(parameters.decoder).view(n_features, -1, width).numpy()  # [feature, block, column]
-    error = shard.once_over_features(parameters.decoder_bias - x).view(n_tokens, -1, width)
-    tokens = _parts(entries.indptr)
-    kernels.reconstruct(tokens, *by_token, decoder, gate, cut, lifts, error.numpy())
-    error = shard.over_features(error)
-    reconstruction = shard.number_over_snapshots(float(torch.linalg.vector_norm(error)) ** 2 * per_entry)
-    e = error.mul_(2 * per_entry)  # E_s
+    e = shard.once_over_features(parameters.decoder_bias - x).view(n_tokens, -1, width)  # of no code; soon E_s
+    d_code, felt = np.empty_like(entries.value), np.zeros_like(entries.value)
+    arrays = _parts(entries.indptr), *by_token, decoder, gate, cut, lifts
+    if shard.axis == "features" or half_window > 0:
+        kernels.reconstruct(*arrays, e.numpy())
+        e = shard.over_features(e).mul_(2 * per_entry)
+        kernels.code_gradients(*arrays, e.numpy(), half_window, d_code, felt)
+    else:
+        kernels.errors_and_code_gradients(*arrays, dtype.type(2 * per_entry), e.numpy(), d_code)
+    reconstruction = shard.number_over_snapshots(float(torch.linalg.vector_norm(e)) ** 2 / (4 * per_entry))
 
     q = np.zeros(n_features, dtype=dtype)
     if kind != penalties.NO_PENALTY:
         penalties.mean_penalty(*by_feature, norm, gate, cut, lifts, kind, penalty.stretch, q)
         q = shard.over_snapshots(torch.from_numpy(q)).numpy() * per_entry
     marginal = (penalty.marginal(torch.from_numpy(q)) * per_entry).numpy()
-    d_code, felt = np.empty_like(entries.value), np.empty_like(entries.value)
-    kernels.code_gradients(tokens, *by_token, decoder, gate, cut, lifts, e.numpy(), half_window, d_code, felt)
     if kind != penalties.NO_PENALTY:
         penalties.add_to_code_gradients(
             *by_token, norm, gate, cut, lifts, marginal, kind, penalty.stretch, half_window, d_code, felt
@@ -108,10 +108,9 @@ def sparse_loss_and_gradients(
 
 
 def _parts(pointer: np.ndarray) -> np.ndarray:
-    """Return bounds [part + 1] of tokens, or features, with about equal work; their entries start at `pointer`."""
+    """Return bounds [thread + 1] of tokens, or features, with about equal work; their entries start at `pointer`."""
     work = pointer + np.arange(len(pointer))  # one without entries is visited too
-    parts = PARTS_PER_THREAD * numba.get_num_threads()
-    return np.searchsorted(work, np.linspace(0, work[-1], parts + 1)).astype(np.int64)
+    return np.searchsorted(work, np.linspace(0, work[-1], numba.get_num_threads() + 1)).astype(np.int64)
 
 
 def use_threads(threads: int) -> None:

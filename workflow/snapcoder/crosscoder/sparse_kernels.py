@@ -69,20 +69,59 @@ def list_by_feature(indptr, feature, value, pointer, token, entry, code):  # typ
             free[feature[at]] = place + 1
 
 
+@numba.njit(**FAST)
+def _list_open(first, last, feature, value, gate, cut, lift, half_window, row, code, place):  # type: ignore[no-untyped-def]
+    """List the entries whose gate is open, or less than half_window from it; return how many there are."""
+    n = 0
+    for at in range(first, last):
+        i, v = feature[at], value[at]
+        u, theta = v * gate[i], cut[i] + lift
+        row[n], code[n], place[n] = (
+            i,
+            v,
+            at,
+        )  # overwritten by the next one when its gate is closed: no jump to mispredict
+        n += (u > theta) | ((abs(u - theta) < half_window) & (u > 0))
+    return n
+
+
+@numba.njit(**PARALLEL)
+def errors_and_code_gradients(  # type: ignore[no-untyped-def]
+    bounds, indptr, feature, value, decoder, gate, cut, lift, scale, e, d_code
+):
+    """Do what `reconstruct`, a multiplication with scale and `code_gradients` without a window do, for half the reads.
+
+    e [token, block, column] starts as what the reconstruction is added to.
+    """
+    blocks_per_gate = e.shape[1] // gate.shape[0]
+    for part in numba.prange(bounds.shape[0] - 1):
+        row, place = np.empty(gate.shape[1], feature.dtype), np.empty(gate.shape[1], np.int64)
+        code, product = np.empty(gate.shape[1], value.dtype), np.empty(gate.shape[1], value.dtype)
+        d_code[indptr[bounds[part]] : indptr[bounds[part + 1]]] = 0
+        for block in range(e.shape[1]):
+            g = block // blocks_per_gate
+            for b in range(bounds[part], bounds[part + 1]):
+                own = e[b, block]
+                n = _list_open(indptr[b], indptr[b + 1], feature, value, gate[g], cut, lift[g, b], 0, row, code, place)
+                add_rows(own, code, row, n, decoder, block)
+                for c in range(own.shape[0]):
+                    own[c] *= scale
+                multiply_rows(product, own, row, n, decoder, block)
+                for j in range(n):
+                    d_code[place[j]] += product[j]
+
+
 @numba.njit(**PARALLEL)
 def reconstruct(bounds, indptr, feature, value, decoder, gate, cut, lift, out):  # type: ignore[no-untyped-def]
     """Add each token's Σ_i f_i decoder_i to out [token, block, column]."""
     blocks_per_gate = out.shape[1] // gate.shape[0]
     for part in numba.prange(bounds.shape[0] - 1):
-        row, code = np.empty(gate.shape[1], feature.dtype), np.empty(gate.shape[1], value.dtype)
+        row, place = np.empty(gate.shape[1], feature.dtype), np.empty(gate.shape[1], np.int64)
+        code = np.empty(gate.shape[1], value.dtype)
         for block in range(out.shape[1]):
             g = block // blocks_per_gate
             for b in range(bounds[part], bounds[part + 1]):
-                n = 0
-                for at in range(indptr[b], indptr[b + 1]):
-                    i, v = feature[at], value[at]
-                    row[n], code[n] = i, v
-                    n += v * gate[g, i] > cut[i] + lift[g, b]
+                n = _list_open(indptr[b], indptr[b + 1], feature, value, gate[g], cut, lift[g, b], 0, row, code, place)
                 add_rows(out[b, block], code, row, n, decoder, block)
 
 
@@ -97,26 +136,22 @@ def code_gradients(  # type: ignore[no-untyped-def]
     blocks_per_gate = e.shape[1] // gate.shape[0]
     for part in numba.prange(bounds.shape[0] - 1):
         row, place = np.empty(gate.shape[1], feature.dtype), np.empty(gate.shape[1], np.int64)
-        product = np.empty(gate.shape[1], value.dtype)
+        code, product = np.empty(gate.shape[1], value.dtype), np.empty(gate.shape[1], value.dtype)
         d_code[indptr[bounds[part]] : indptr[bounds[part + 1]]] = 0
         felt[indptr[bounds[part]] : indptr[bounds[part + 1]]] = 0
         for block in range(e.shape[1]):
             g = block // blocks_per_gate
             for b in range(bounds[part], bounds[part + 1]):
-                n = 0
-                for at in range(indptr[b], indptr[b + 1]):
-                    i = feature[at]
-                    u, theta = value[at] * gate[g, i], cut[i] + lift[g, b]
-                    row[n], place[n] = i, at
-                    n += (u > theta) | ((abs(u - theta) < half_window) & (u > 0))
+                first, last = indptr[b], indptr[b + 1]
+                n = _list_open(first, last, feature, value, gate[g], cut, lift[g, b], half_window, row, code, place)
                 multiply_rows(product, e[b, block], row, n, decoder, block)
                 for j in range(n):
-                    at, i = place[j], row[j]
-                    u, theta = value[at] * gate[g, i], cut[i] + lift[g, b]
+                    i = row[j]
+                    u, theta = code[j] * gate[g, i], cut[i] + lift[g, b]
                     if u > theta:
-                        d_code[at] += product[j]
+                        d_code[place[j]] += product[j]
                     if abs(u - theta) < half_window and u > 0:
-                        felt[at] += product[j] / gate[g, i]
+                        felt[place[j]] += product[j] / gate[g, i]
 
 
 @numba.njit(**PARALLEL)
