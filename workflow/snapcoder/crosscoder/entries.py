@@ -34,6 +34,11 @@ class EntriesByFeature:
     entry: np.ndarray
     value: np.ndarray
 
+    def busy_and_idle(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the features that have entries, and those that have none."""
+        counts = np.diff(self.pointer)
+        return np.flatnonzero(counts), np.flatnonzero(counts == 0)
+
 
 def select(z: np.ndarray, largest: np.ndarray, low: np.ndarray) -> Entries:
     """Return the entries of z [token, feature] with z · largest > low; largest and low are [feature]."""

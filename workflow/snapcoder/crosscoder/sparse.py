@@ -19,7 +19,7 @@ from snapcoder.crosscoder.model import Parameters, rows_of
 from snapcoder.crosscoder.sharding import WHOLE, Shard
 from snapcoder.crosscoder.sparse_rows import block_width
 
-KINDS = {"none": penalties.NO_PENALTY, "l1": penalties.LINEAR, "tanh": penalties.TANH, "tanh_quad": penalties.TANH}
+KINDS = {"none": 0, "l1": penalties.LINEAR, "tanh": penalties.TANH, "tanh_quad": penalties.TANH}
 
 
 def sparse_loss_and_gradients(
@@ -42,10 +42,9 @@ def sparse_loss_and_gradients(
     n_features, dtype = parameters.n_features, x.numpy().dtype
     norms = parameters.norms()  # [snapshot, feature]
     gating = gate_norms(norms, gate=activation.gate, shard=shard)
-    norm, gate = norms.contiguous().numpy(), gating.contiguous().numpy()
     cut = torch.as_tensor(threshold, dtype=x.dtype).expand(n_features).contiguous().numpy()
-    raised = torch.zeros(1, 1).expand(len(gate), n_tokens).to(x) if lift is None else lift
-    lifts = raised.contiguous().numpy()
+    raised = torch.zeros(1, 1).expand(len(gating), n_tokens).to(x) if lift is None else lift
+    gates = gating.contiguous().numpy(), cut, raised.contiguous().numpy()
     half_window = activation.window / 2 if activation.learns_threshold else 0.0
     # What may be on at any snapshot of any process: all of them list the same entries.
     low = cut - half_window - float(shard.largest_over_snapshots(-raised.min()))
@@ -54,13 +53,13 @@ def sparse_loss_and_gradients(
     listed = entries.by_feature(n_features)
     by_token = entries.indptr, entries.feature, entries.value
     by_feature = listed.pointer, listed.token, listed.value
-    kind, per_entry = KINDS[penalty.kind], 1.0 / (n_tokens * shard.total_snapshots(n_snapshots))
+    per_entry = 1.0 / (n_tokens * shard.total_snapshots(n_snapshots))
 
-    width = block_width(n_snapshots * d_model // len(gate))
+    width = block_width(n_snapshots * d_model // len(gating))
     decoder = rows_of(parameters.decoder).view(n_features, -1, width).numpy()  # [feature, block, column]
     e = shard.once_over_features(parameters.decoder_bias - x).view(n_tokens, -1, width)  # of no code; soon E_s
     d_code, felt = np.empty_like(entries.value), np.zeros_like(entries.value)
-    arrays = _parts(entries.indptr), *by_token, decoder, gate, cut, lifts
+    arrays = _parts(entries.indptr), *by_token, decoder, *gates
     if shard.axis == "features" or half_window > 0:
         kernels.reconstruct(*arrays, e.numpy())
         e = shard.over_features(e).mul_(2 * per_entry)
@@ -69,30 +68,32 @@ def sparse_loss_and_gradients(
         kernels.errors_and_code_gradients(*arrays, dtype.type(2 * per_entry), e.numpy(), d_code)
     reconstruction = shard.number_over_snapshots(float(torch.linalg.vector_norm(e)) ** 2 / (4 * per_entry))
 
+    shape = KINDS[penalty.kind], penalty.stretch
     q = np.zeros(n_features, dtype=dtype)
-    if kind != penalties.NO_PENALTY:
-        penalties.mean_penalty(*by_feature, norm, gate, cut, lifts, kind, penalty.stretch, q)
+    if penalty.kind != "none":
+        penalties.mean_penalty(*by_feature, norms.numpy(), *gates, *shape, q)
         q = shard.over_snapshots(torch.from_numpy(q)).numpy() * per_entry
     marginal = (penalty.marginal(torch.from_numpy(q)) * per_entry).numpy()
-    if kind != penalties.NO_PENALTY:
-        penalties.add_to_code_gradients(
-            *by_token, norm, gate, cut, lifts, marginal, kind, penalty.stretch, half_window, d_code, felt
-        )  # fmt: skip
+    if penalty.kind != "none":
+        penalties.add_to_code_gradients(*by_token, norms.numpy(), *gates, marginal, *shape, half_window, d_code, felt)
     shard.over_snapshots(torch.from_numpy(d_code))
+
     gradient, d_bias, d_theta = np.empty_like(d_code), np.empty(n_features, dtype), np.empty(n_features, dtype)
     kernels.sum_by_feature(listed.pointer, listed.entry, d_code, felt, gradient, d_bias, d_theta)
     d_encoder, d_decoder = np.empty(decoder.shape, dtype), np.empty(decoder.shape, dtype)
-    fired = np.zeros(gate.shape, dtype=bool)
-    kernels.weight_gradients(
-        _parts(listed.pointer), *by_feature, gradient, x.reshape(e.shape).numpy(), e.numpy(), gate, cut, lifts,
-        d_encoder, d_decoder, fired,
+    fired = np.zeros(gating.shape, dtype=bool)
+    busy, idle = listed.busy_and_idle()
+    kernels.clear_rows(idle, d_encoder, d_decoder)
+    parts = _parts(np.append(listed.pointer[busy], listed.pointer[-1]))
+    kernels.encoder_gradients(
+        parts, busy, listed.pointer, listed.token, gradient, x.reshape(e.shape).numpy(), d_encoder
     )  # fmt: skip
+    kernels.decoder_gradients(parts, busy, *by_feature, e.numpy(), *gates, d_decoder, fired)
     rows = n_features, n_snapshots, d_model
-    if kind != penalties.NO_PENALTY:
+    if penalty.kind != "none":
         penalties.add_to_decoder_gradients(
-            *by_feature, decoder.reshape(rows), norm, gate, cut, lifts, marginal, kind, penalty.stretch,
-            d_decoder.reshape(rows),
-        )  # fmt: skip
+            *by_feature, decoder.reshape(rows), norms.numpy(), *gates, marginal, *shape, d_decoder.reshape(rows)
+        )
     log_threshold = torch.zeros_like(parameters.log_threshold)
     if activation.learns_threshold:
         log_threshold -= shard.over_snapshots(torch.from_numpy(cut**2 / activation.window * d_theta))
@@ -107,9 +108,12 @@ def sparse_loss_and_gradients(
     return Step(reconstruction, sparsity, gradients, torch.from_numpy(fired), e.view_as(x))
 
 
-def _parts(pointer: np.ndarray) -> np.ndarray:
-    """Return bounds [thread + 1] of tokens, or features, with about equal work; their entries start at `pointer`."""
-    work = pointer + np.arange(len(pointer))  # one without entries is visited too
+def _parts(starts: np.ndarray) -> np.ndarray:
+    """Return bounds [thread + 1] that divide tokens, or features, into parts of about equal work.
+
+    starts [token + 1] is where their entries start; one without entries counts as one, since it is visited too.
+    """
+    work = starts + np.arange(len(starts))
     return np.searchsorted(work, np.linspace(0, work[-1], numba.get_num_threads() + 1)).astype(np.int64)
 
 

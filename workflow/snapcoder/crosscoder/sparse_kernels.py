@@ -12,7 +12,7 @@ import numpy as np
 
 from snapcoder.crosscoder.sparse_rows import FAST, PARALLEL, add_rows, multiply_rows
 
-SPAN = 64
+SPAN = 32
 """Columns of z that are looked through only when one of them holds an entry."""
 
 
@@ -35,12 +35,11 @@ def fill_entries(z, largest, low, counts, indptr, feature, value):  # type: igno
     for b in numba.prange(z.shape[0]):
         at = indptr[b]
         for span in range(counts.shape[1]):
-            if counts[b, span] > 0:
-                for i in range(span * SPAN, min((span + 1) * SPAN, z.shape[1])):
-                    if z[b, i] * largest[i] > low[i]:
-                        feature[at] = i
-                        value[at] = z[b, i]
-                        at += 1
+            i, last = np.uint64(span * SPAN), at + counts[b, span]
+            while at < last:  # what is no entry is overwritten by the next one: no jump to mispredict
+                feature[at], value[at] = i, z[b, i]
+                at += z[b, i] * largest[i] > low[i]
+                i += np.uint64(1)
 
 
 @numba.njit(**PARALLEL)
@@ -166,44 +165,43 @@ def sum_by_feature(pointer, entry, d_code, felt, gradient, d_bias, d_theta):  # 
         d_bias[i], d_theta[i] = bias, theta
 
 
-@numba.njit(**FAST)
-def _clear_idle(first, last, pointer, d_encoder, d_decoder, busy):  # type: ignore[no-untyped-def]
-    """Write zeros to the rows of features without entries, a whole row at a time; list and count the other features."""
-    n = 0
-    for i in range(first, last):
-        if pointer[i + 1] > pointer[i]:
-            busy[n] = i
-            n += 1
-        else:
-            d_encoder[i] = 0
-            d_decoder[i] = 0
-    return n
+@numba.njit(**PARALLEL)
+def clear_rows(idle, d_encoder, d_decoder):  # type: ignore[no-untyped-def]
+    """Write zeros to the encoder and decoder rows of features without entries, a whole row at a time."""
+    for j in numba.prange(idle.shape[0]):
+        d_encoder[idle[j]] = 0
+        d_decoder[idle[j]] = 0
 
 
 @numba.njit(**PARALLEL)
-def weight_gradients(  # type: ignore[no-untyped-def]
-    bounds, pointer, token, code, gradient, x, e, gate, cut, lift, d_encoder, d_decoder, fired
-):
-    """Write Σ gradient · x and Σ f · e of every feature to its encoder and decoder row, and which gates opened.
+def encoder_gradients(bounds, busy, pointer, token, gradient, x, d_encoder):  # type: ignore[no-untyped-def]
+    """Write Σ gradient · x to the encoder rows of the features `busy`; bounds divides this list."""
+    parts = bounds.shape[0] - 1
+    for task in numba.prange(x.shape[1] * parts):  # a thread gets tasks in order: it reads few blocks of x
+        block, part = task // parts, task % parts
+        for i in busy[bounds[part] : bounds[part + 1]]:
+            own, first, last = d_encoder[i, block], pointer[i], pointer[i + 1]
+            own[:] = 0
+            add_rows(own, gradient[first:last], token[first:last], last - first, x, block)
 
-    fired [gate, feature] starts as False.
-    """
-    blocks_per_gate = e.shape[1] // gate.shape[0]
-    for part in numba.prange(bounds.shape[0] - 1):
+
+@numba.njit(**PARALLEL)
+def decoder_gradients(  # type: ignore[no-untyped-def]
+    bounds, busy, pointer, token, code, e, gate, cut, lift, d_decoder, fired
+):
+    """Write Σ f · e to the decoder rows of the features `busy`, and which of their gates opened."""
+    parts, blocks_per_gate = bounds.shape[0] - 1, e.shape[1] // gate.shape[0]
+    for task in numba.prange(e.shape[1] * parts):
         row, weight = np.empty(e.shape[0], token.dtype), np.empty(e.shape[0], code.dtype)
-        busy = np.empty(bounds[part + 1] - bounds[part], np.int64)
-        n_busy = _clear_idle(bounds[part], bounds[part + 1], pointer, d_encoder, d_decoder, busy)
-        for block in range(e.shape[1]):
-            g = block // blocks_per_gate
-            for i in busy[:n_busy]:
-                start, stop = pointer[i], pointer[i + 1]
-                own_encoder, own_decoder = d_encoder[i, block], d_decoder[i, block]
-                own_encoder[:] = 0
-                own_decoder[:] = 0
-                add_rows(own_encoder, gradient[start:stop], token[start:stop], stop - start, x, block)
-                n = 0
-                for place in range(start, stop):
-                    row[n], weight[n] = token[place], code[place]
-                    n += code[place] * gate[g, i] > cut[i] + lift[g, token[place]]
-                add_rows(own_decoder, weight, row, n, e, block)
+        block, part = task // parts, task % parts
+        g = block // blocks_per_gate
+        for i in busy[bounds[part] : bounds[part + 1]]:
+            n = 0
+            for place in range(pointer[i], pointer[i + 1]):
+                row[n], weight[n] = token[place], code[place]
+                n += code[place] * gate[g, i] > cut[i] + lift[g, token[place]]
+            own = d_decoder[i, block]
+            own[:] = 0
+            add_rows(own, weight, row, n, e, block)
+            if block % blocks_per_gate == 0:
                 fired[g, i] = n > 0

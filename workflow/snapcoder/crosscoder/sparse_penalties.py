@@ -8,7 +8,7 @@ import numpy as np
 
 from snapcoder.crosscoder.sparse_rows import FAST, PARALLEL
 
-NO_PENALTY, LINEAR, TANH = 0, 1, 2
+LINEAR, TANH = 1, 2
 
 
 @numba.njit(**PARALLEL)
