@@ -2,8 +2,11 @@
 
 from snapcoder.study.crosscoder import CrosscoderSettings
 
-SPARSE_BELOW = 0.07
-"""Share of a row's features from which dense products are faster, as `benchmarks/step_cost.py` measures it."""
+SPARSE_BELOW = {"per_snapshot": 0.18, "shared": 0.04}
+"""Share of a row's features from which dense products are faster, as `benchmarks/step_cost.py` measures it.
+
+A shared gate needs one dense product where gates per snapshot need as many smaller ones as there are snapshots.
+"""
 
 DISTINCT = {"per_snapshot": 1.7, "shared": 1.0}
 """Features that are on at some snapshot, per feature that is on at one of them."""
@@ -25,4 +28,4 @@ def is_sparse(settings: CrosscoderSettings, *, k: float, device: str) -> bool:
         return True
     if settings.path == "dense" or device != "cpu" or settings.arm in ("jumprelu", "relu_l1"):
         return False
-    return k * DISTINCT[settings.gate] < SPARSE_BELOW * settings.n_features
+    return k * DISTINCT[settings.gate] < SPARSE_BELOW[settings.gate] * settings.n_features
