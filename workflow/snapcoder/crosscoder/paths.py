@@ -1,9 +1,14 @@
 """Which way a step is computed: dense products, or sparse loops after one dense product."""
 
+from importlib.util import find_spec
+
 from snapcoder.study.crosscoder import CrosscoderSettings
 
-SPARSE_BELOW = 0.07
-"""Share of a row's features from which dense products are faster, as `benchmarks/step_cost.py` measures it."""
+SPARSE_BELOW = {"cpu": 0.07, "cuda": 0.012}
+"""Share of a row's features from which dense products are faster, by kind of device.
+
+`benchmarks/step_cost.py` measures it on a CPU, `benchmarks/gpu_throughput.py` on a GPU with Triton.
+"""
 
 DISTINCT = {"per_snapshot": 1.7, "shared": 1.0}
 """Features that are on at some snapshot, per feature that is on at one of them."""
@@ -23,6 +28,8 @@ def is_sparse(settings: CrosscoderSettings, *, k: float, device: str) -> bool:
                 "window nearly every entry moves a threshold; set path to auto or dense"
             )
         return True
-    if settings.path == "dense" or device != "cpu" or settings.arm in ("jumprelu", "relu_l1"):
+    if settings.path == "dense" or settings.arm in ("jumprelu", "relu_l1"):
         return False
-    return k * DISTINCT[settings.gate] < SPARSE_BELOW * settings.n_features
+    if device != "cpu" and find_spec("triton") is None:  # gathers in torch operations are slower than dense products
+        return False
+    return k * DISTINCT[settings.gate] < SPARSE_BELOW[device] * settings.n_features

@@ -114,7 +114,7 @@ def gpu_loss_and_gradients(
         decoder_bias=e.view(n_tokens, n_snapshots, d_model).sum(dim=0).to(parameters.decoder_bias.dtype),
         log_threshold=log_threshold,
     )
-    return Step(squared * per_entry, penalty.total(q), gradients, fired, e.view_as(x))  # type: ignore[arg-type]
+    return Step(squared * per_entry, penalty.total(q), gradients, fired, e.view_as(x))
 
 
 def kernels_for(device: torch.device) -> ModuleType:
