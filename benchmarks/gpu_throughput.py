@@ -63,7 +63,7 @@ PARITY = Case(32, 768, 2048, 64)
 CROSSING = [
     *(Case(32, 768, 24_576, 2048, k=k, path=path) for k in (80, 160, 320) for path in ("dense", "sparse")),
     *(Case(32, 768, 4096, 2048, k=k, path=path) for k in (20, 60) for path in ("dense", "sparse")),
-    *(Case(17, 128, 1024, 1024, k=k, path=path) for k in (4, 20) for path in ("dense", "sparse")),
+    *(Case(17, 128, 1024, 1024, k=k, path=path) for k in (20, 80) for path in ("dense", "sparse")),
 ]
 """Where one path becomes faster than the other: `crosscoder.paths.SPARSE_BELOW`."""
 

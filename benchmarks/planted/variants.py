@@ -30,8 +30,8 @@ _USERS = (auxiliary, gates, gradients, initialisation, sparse, training)  # modu
 class SnapshotDropout(Trainer):
     """Hide each snapshot from the encoder with probability 1/4, batch by batch; the others are scaled up."""
 
-    def _computed(self, x: Tensor, z: Tensor, cut: Any, lift: Any, *, sparse: bool) -> Step:
-        step = super()._computed(x, z, cut, lift, sparse=sparse)
+    def _computed(self, x: Tensor, z: Tensor, norms: Tensor, cut: Any, lift: Any, *, sparse: bool) -> Step:
+        step = super()._computed(x, z, norms, cut, lift, sparse=sparse)
         step.gradients.encoder.mul_(self._kept[:, None, None])
         return step
 
@@ -51,8 +51,8 @@ class SnapshotDropout(Trainer):
 class Matryoshka(Trainer):
     """Add the losses of the first quarter and the first half of the features on their own (nested dictionaries)."""
 
-    def _computed(self, x: Tensor, z: Tensor, cut: Any, lift: Any, *, sparse: bool) -> Step:
-        step = super()._computed(x, z, cut, lift, sparse=sparse)
+    def _computed(self, x: Tensor, z: Tensor, norms: Tensor, cut: Any, lift: Any, *, sparse: bool) -> Step:
+        step = super()._computed(x, z, norms, cut, lift, sparse=sparse)
         whole, n = self.parameters, self.parameters.n_features
         for size in (n // 4, n // 2):
             first = Parameters(
@@ -61,7 +61,8 @@ class Matryoshka(Trainer):
             )  # fmt: skip
             self.parameters = first
             try:
-                part = super()._computed(x, z[:, :size].contiguous(), cut, lift, sparse=sparse).gradients
+                z_part, norms_part = z[:, :size].contiguous(), norms[:, :size].contiguous()
+                part = super()._computed(x, z_part, norms_part, cut, lift, sparse=sparse).gradients
             finally:
                 self.parameters = whole
             step.gradients.encoder[:, :, :size] += part.encoder
@@ -116,8 +117,8 @@ class BalancedLoss(Trainer):
         wanted = (left.mean() / left).sqrt().clamp(0.5, 2.0)
         self._weight = 0.98 * self._weight + 0.02 * wanted
 
-    def _computed(self, x: Tensor, z: Tensor, cut: Any, lift: Any, *, sparse: bool) -> Step:
-        step = super()._computed(x, z, cut, lift, sparse=sparse)
+    def _computed(self, x: Tensor, z: Tensor, norms: Tensor, cut: Any, lift: Any, *, sparse: bool) -> Step:
+        step = super()._computed(x, z, norms, cut, lift, sparse=sparse)
         self._error = step.error
         return step
 

@@ -67,8 +67,9 @@ def test_no_update_waits_and_the_run_is_that_of_a_cpu(device: str, changed: dict
         finally:
             if device == "cuda":
                 torch.cuda.set_sync_debug_mode("default")
-        # Later on, an entry at the threshold that rounding lets through at one and not at the other makes them part.
-        assert as_on_gpu.loss == pytest.approx(on_cpu.loss, rel=1e-4 if step < 8 else 1e-2), step
+        # At first a feature's scores are equal at all snapshots: rounding decides which side of the threshold they lie.
+        exact = step == 0 or (step < 8 and device == "cpu")
+        assert as_on_gpu.loss == pytest.approx(on_cpu.loss, rel=1e-4 if exact else 1e-2), step
     assert on_cpu.tracked.idle.max() >= chosen.dead_after or chosen.arm != "batchtopk"  # some were revived
     for name, tensor in on_cpu.parameters.named().items():
         found = getattr(as_on_gpu.parameters, name).cpu()
@@ -131,7 +132,7 @@ def test_rows_ahead_are_taken_and_not_gathered_again() -> None:
     with RowsAhead(activations, normaliser, lambda step: np.arange(step, step + 4)) as ahead:
         ahead(ahead.order(0))
         assert ahead._coming is not None
-        coming = ahead._coming[1].result()
+        coming = ahead._coming[1].result().parts
         activations.stored.values[:] = 1  # whatever is gathered from here on
         assert float(ahead(ahead.order(1)).sum()) == 0
         assert float(coming[0].sum()) == 0

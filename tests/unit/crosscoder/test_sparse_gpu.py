@@ -264,7 +264,9 @@ def test_the_auxiliary_gradients_are_those_of_the_dense_way(gate: str, cut_is_a_
     assert addition is not None
     addition.add_to(expected, x)
     with WithoutReading():
-        add_auxiliary(found, parameters, x, z, residual, dead, cut, **shared, places=12, kernels=KERNELS)  # type: ignore[arg-type]
+        add_auxiliary(
+            found, parameters, parameters.norms(), x, z, residual, dead, cut, **shared, places=12, kernels=KERNELS
+        )  # type: ignore[arg-type]
     for name in ("encoder", "decoder", "encoder_bias"):
         torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=1e-9, atol=1e-12, msg=name)
         assert not torch.equal(getattr(expected, name), getattr(before, name)), name
@@ -275,8 +277,8 @@ def test_where_nothing_is_dead_the_auxiliary_gradients_are_zero() -> None:
     found = parameters.map(torch.Tensor.clone)
     nothing = torch.zeros(4, 8, dtype=torch.bool)
     add_auxiliary(
-        found, parameters, x, encode(parameters, x), x, nothing, 0.1, gate="per_snapshot", k=3, weight=1.0, places=8,
-        kernels=KERNELS,
+        found, parameters, parameters.norms(), x, encode(parameters, x), x, nothing, 0.1, gate="per_snapshot", k=3,
+        weight=1.0, places=8, kernels=KERNELS,
     )  # fmt: skip
     for name, tensor in found.named().items():
         assert torch.equal(tensor, getattr(parameters, name)), name

@@ -4,7 +4,7 @@ from importlib.util import find_spec
 
 from snapcoder.study.crosscoder import CrosscoderSettings
 
-SPARSE_BELOW = {"cpu": 0.07, "cuda": 0.012}
+SPARSE_BELOW = {"cpu": 0.07, "cuda": 0.02}
 """Share of a row's features from which dense products are faster, by kind of device.
 
 `benchmarks/step_cost.py` measures it on a CPU, `benchmarks/gpu_throughput.py` on a GPU with Triton.

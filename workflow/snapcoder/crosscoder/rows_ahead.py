@@ -1,12 +1,13 @@
 """Training rows for a GPU, read ahead: while one update is computed, the rows of the next are gathered in the background.
 
-They are gathered as they are stored, straight into pinned memory, which a GPU copies from at full speed and without
-anybody waiting; decoding and normalising happen on the GPU. Which rows an update gets is a pure function of its number,
-so that nothing here can change a result.
+They are gathered as they are stored, straight into pinned memory, and copied to the GPU beside the computation, on a
+stream of their own; decoding and normalising follow where training computes. Which rows an update gets is a pure
+function of its number, so that nothing here can change a result.
 """
 
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from types import TracebackType
 
 import numpy as np
@@ -16,6 +17,14 @@ from torch import Tensor
 from snapcoder.crosscoder.normalise import Normaliser
 from snapcoder.crosscoder.training import Order
 from snapcoder.storage.aligned import AlignedRows
+
+
+@dataclass(frozen=True)
+class _Gathered:
+    """What is stored for some rows, where training computes; copied: when the copy has arrived there."""
+
+    parts: list[Tensor]
+    copied: torch.cuda.Event | None
 
 
 class RowsAhead:
@@ -32,12 +41,14 @@ class RowsAhead:
         self._arrays = [torch.from_numpy(array) for array in stored]
         self._order = order
         self._wanted: tuple[int, np.ndarray] | None = None  # the update that `order` was asked for last, and its rows
-        self._coming: tuple[int, Future[list[Tensor]]] | None = None
+        self._coming: tuple[int, Future[_Gathered]] | None = None
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="rows")
+        self._device = normaliser.center.device
+        self._side = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
         self._units: tuple[Tensor, Tensor] | None = None
         if activations.compander is not None:
             units = (activations.compander.spread, activations.compander.center)
-            spread, center = (torch.from_numpy(unit).to(normaliser.center.device) for unit in units)
+            spread, center = (torch.from_numpy(unit).to(self._device) for unit in units)
             self._units = spread, center
 
     def order(self, step: int) -> np.ndarray:
@@ -58,18 +69,27 @@ class RowsAhead:
         self.waited += time.monotonic() - began
         return self.normaliser.normalise(self._decoded(gathered))
 
-    def _gather(self, rows: np.ndarray) -> list[Tensor]:
-        """Return what is stored for rows, in pinned memory, which torch's allocator keeps until it has been copied."""
-        on_gpu, which = self.normaliser.center.is_cuda, torch.from_numpy(rows)
-        return [
+    def _gather(self, rows: np.ndarray) -> "_Gathered":
+        which, on_gpu = torch.from_numpy(rows), self._side is not None
+        parts = [
             torch.index_select(
                 array, 0, which, out=torch.empty((len(rows), *array.shape[1:]), dtype=array.dtype, pin_memory=on_gpu)
             )
             for array in self._arrays
         ]
+        if self._side is None:
+            return _Gathered(parts, None)
+        with torch.cuda.stream(self._side):  # torch's allocator keeps pinned memory until it has been copied
+            moved = [part.to(self._device, non_blocking=True) for part in parts]
+            return _Gathered(moved, self._side.record_event())
 
-    def _decoded(self, gathered: list[Tensor]) -> Tensor:
-        values, *steps = (part.to(self.normaliser.center.device, non_blocking=True) for part in gathered)
+    def _decoded(self, gathered: "_Gathered") -> Tensor:
+        if gathered.copied is not None:
+            stream = torch.cuda.current_stream(self._device)
+            stream.wait_event(gathered.copied)  # the stream waits; the host does not
+            for part in gathered.parts:
+                part.record_stream(stream)
+        values, *steps = gathered.parts
         if self._units is not None:  # as storage.companding.Compander.decode
             spread, center = self._units
             return (values * steps[0].float()[..., None]).sinh_().mul_(spread).add_(center)

@@ -17,6 +17,7 @@ from snapcoder.crosscoder.sparse_entries import NO_PENALTY, Gating
 def add_auxiliary(
     gradients: Parameters,
     parameters: Parameters,
+    norms: Tensor,
     x: Tensor,
     z: Tensor,
     residual: Tensor,
@@ -32,10 +33,9 @@ def add_auxiliary(
     """Add the gradients of weight · mean ‖residual − auxiliary reconstruction‖² to those of a step, in place.
 
     x, residual [token, snapshot, model] and z [token, feature] are of the same rows; dead [gate, feature] as in
-    `auxiliary.auxiliary_loss`. places: room per token for entries of features that live at other snapshots.
+    `auxiliary.auxiliary_loss`; norms is `parameters.norms()`. places: room per token for entries of features that live at other snapshots.
     """
     n_tokens, n_snapshots, d_model = x.shape
-    norms = parameters.norms()
     gating = _gating_of_the_dead(gate_norms(norms, gate=gate), norms, dead, threshold, n_tokens)
     entries = kernels.select(_with_k_buried(z, gating.gate.amax(dim=1), dead.all(dim=0), k), gating, places + k)
     listed, decoder = entries.by_feature(parameters.n_features), rows_of(parameters.decoder)

@@ -186,62 +186,65 @@ class Trainer:
         )
         x = self.rows(self.order(self.step))
         z = encode(self.parameters, x, precision=settings.precision, shard=self.shard)
-        cut, lift = self._thresholds(z, k)
-        step = self._computed(x, z, cut, lift, sparse=is_sparse(settings, k=k, device=self.device.type))
+        norms = self.parameters.norms()
+        cut, lift = self._thresholds(z, norms, k)
+        step = self._computed(x, z, norms, cut, lift, sparse=is_sparse(settings, k=k, device=self.device.type))
         if settings.arm == "batchtopk" and settings.auxiliary_weight > 0:
-            self._add_auxiliary(step, x[:SAMPLE_ROWS], z[:SAMPLE_ROWS], cut)
+            self._add_auxiliary(step, x[:SAMPLE_ROWS], z[:SAMPLE_ROWS], norms, cut)
         self._apply(step.gradients)
         tracked.idle = torch.where(step.fired, 0, tracked.idle + 1)
         tracked.fired |= step.fired
         self._losses = step.reconstruction, step.sparsity  # not the step: its gradients must not outlive it
         tracked.step += 1
 
-    def _computed(self, x: Tensor, z: Tensor, cut: Tensor | float, lift: Tensor | None, *, sparse: bool) -> Step:
-        """Return the step's loss and gradients, computed the way that `paths` chose."""
+    def _computed(
+        self, x: Tensor, z: Tensor, norms: Tensor, cut: Tensor | float, lift: Tensor | None, *, sparse: bool
+    ) -> Step:
+        """Return the step's loss and gradients, computed the way that `paths` chose; norms are the decoder's."""
         penalty = penalty_of(self.settings, self.step)
         shared: dict[str, Any] = {"activation": self.activation, "penalty": penalty, "lift": lift}
         if sparse and not self.on_gpu:
             return sparse_loss_and_gradients(self.parameters, x, z, cut, **shared, shard=self.shard)
         if sparse and not self.shard.axis:  # split over several GPUs, a step is dense
-            return gpu_loss_and_gradients(self.parameters, x, z, cut, **shared, capacity=self.capacity)
+            return gpu_loss_and_gradients(self.parameters, x, z, cut, **shared, capacity=self.capacity, norms=norms)
         return loss_and_gradients(
             self.parameters, x, z, cut, **shared, precision=self.settings.precision, shard=self.shard
         )
 
-    def _thresholds(self, z: Tensor, k: float) -> tuple[Tensor | float, Tensor | None]:
+    def _thresholds(self, z: Tensor, norms: Tensor, k: float) -> tuple[Tensor | float, Tensor | None]:
         """Return the cut of this update, and for TopK what is added to it for each gate and token."""
         settings, tracked = self.settings, self.tracked
         if settings.arm in ("jumprelu", "relu_l1"):
             return self.inference_threshold(), None
-        norms = gate_norms(self.parameters.norms(), gate=settings.gate, shard=self.shard)
+        gating = gate_norms(norms, gate=settings.gate, shard=self.shard)
         cut: Tensor | float = 0.0
         lift: Tensor | None = None
         if settings.arm == "topk":
-            lift = row_thresholds(z, norms, k=round(k), shard=self.shard)
+            lift = row_thresholds(z, gating, k=round(k), shard=self.shard)
             mean = self.shard.mean(lift[:, :SAMPLE_ROWS])
             tracked.threshold = mean if self.on_gpu else float(mean)
         else:
-            cut = self._batch_threshold(z[:SAMPLE_ROWS], norms, k)  # rows are in random order: a random sample
+            cut = self._batch_threshold(z[:SAMPLE_ROWS], gating, k)  # rows are in random order: a random sample
             tracked.threshold = cut
         decay = min(THRESHOLD_DECAY, self.step / (self.step + 1))  # a plain mean until the average has filled
         tracked.mean_threshold = decay * tracked.mean_threshold + (1 - decay) * tracked.threshold
         return cut, lift
 
-    def _batch_threshold(self, z: Tensor, norms: Tensor, k: float) -> float | Tensor:
+    def _batch_threshold(self, z: Tensor, gating: Tensor, k: float) -> float | Tensor:
         gate, shard = self.settings.gate, self.shard
         if self.on_gpu:
-            return device_batch_threshold(z, norms, k=k, places=self.capacity.places, gate=gate, shard=shard)
+            return device_batch_threshold(z, gating, k=k, places=self.capacity.places, gate=gate, shard=shard)
         floor = 0.5 * float(self.tracked.threshold)
-        return batch_threshold(z, norms, k=k, floor=floor, gate=gate, shard=shard)
+        return batch_threshold(z, gating, k=k, floor=floor, gate=gate, shard=shard)
 
-    def _add_auxiliary(self, step: Step, x: Tensor, z: Tensor, cut: Tensor | float) -> None:
+    def _add_auxiliary(self, step: Step, x: Tensor, z: Tensor, norms: Tensor, cut: Tensor | float) -> None:
         settings, k = self.settings, max(1, x.shape[2] // 2)
         residual = step.error[: len(x)] * (-0.5 * len(step.error) * self.shard.total_snapshots(x.shape[1]))
         dead = self.tracked.idle >= settings.dead_after
         shared: dict[str, Any] = {"gate": settings.gate, "k": k, "weight": settings.auxiliary_weight}
         if self.on_gpu and not self.shard.axis:
             shared |= {"places": self.capacity.places, "kernels": kernels_for(self.device)}
-            add_auxiliary(step.gradients, self.parameters, x, z, residual, dead, cut, **shared)
+            add_auxiliary(step.gradients, self.parameters, norms, x, z, residual, dead, cut, **shared)
             return
         addition = auxiliary_loss(self.parameters, z, residual, dead, cut, **shared, shard=self.shard)
         if addition is not None:
