@@ -36,6 +36,7 @@ def rows() -> torch.Tensor:
     return torch.from_numpy((x / x.std(axis=(0, 2), keepdims=True)).astype(np.float32))
 
 
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(
     "changed",
@@ -157,8 +158,9 @@ def test_gradients_are_divided_by_the_scale_whichever_the_optimiser() -> None:
 def test_a_gpu_takes_the_sparse_path_for_fewer_entries_and_only_with_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = CrosscoderSettings(n_features=24_576, k=20)
     monkeypatch.setattr("snapcoder.crosscoder.paths.find_spec", lambda name: object())
-    assert is_sparse(chosen, k=80, device="cuda")
-    assert not is_sparse(replace(chosen, n_features=1024), k=20, device="cuda")
-    assert is_sparse(replace(chosen, n_features=1024), k=20, device="cpu")
+    assert is_sparse(chosen, k=80, d_model=768, device="cuda")
+    assert not is_sparse(replace(chosen, n_features=1024, batch_size=2048), k=40, d_model=768, device="cuda")
+    assert is_sparse(replace(chosen, n_features=1024), k=40, d_model=128, device="cuda")  # bound by launches
+    assert is_sparse(replace(chosen, n_features=1024), k=40, d_model=768, device="cpu")
     monkeypatch.setattr("snapcoder.crosscoder.paths.find_spec", lambda name: None)
-    assert not is_sparse(chosen, k=80, device="cuda")
+    assert not is_sparse(chosen, k=80, d_model=768, device="cuda")

@@ -4,17 +4,20 @@ from importlib.util import find_spec
 
 from snapcoder.study.crosscoder import CrosscoderSettings
 
-SPARSE_BELOW = {"cpu": 0.07, "cuda": 0.02}
-"""Share of a row's features from which dense products are faster, by kind of device.
+SPARSE_BELOW = 0.07
+"""Share of a row's features from which dense products are faster on a CPU, as `benchmarks/step_cost.py` measures it."""
 
-`benchmarks/step_cost.py` measures it on a CPU, `benchmarks/gpu_throughput.py` on a GPU with Triton.
-"""
+GPU_SPARSE_BELOW = 0.015
+"""The same on a GPU with Triton, for large products, as `benchmarks/gpu_throughput.py` measures it."""
+
+GPU_LAUNCHES = 5e7
+"""What the dense path's many small operations cost a GPU, in entries of a row · rows · width of a snapshot."""
 
 DISTINCT = {"per_snapshot": 1.7, "shared": 1.0}
 """Features that are on at some snapshot, per feature that is on at one of them."""
 
 
-def is_sparse(settings: CrosscoderSettings, *, k: float, device: str) -> bool:
+def is_sparse(settings: CrosscoderSettings, *, k: float, d_model: int, device: str) -> bool:
     """Return whether the step of an update with `k` active features per token takes the sparse path.
 
     auto decides by the expected share of entries, never by a clock: the same settings always take the same path.
@@ -30,6 +33,9 @@ def is_sparse(settings: CrosscoderSettings, *, k: float, device: str) -> bool:
         return True
     if settings.path == "dense" or settings.arm in ("jumprelu", "relu_l1"):
         return False
-    if device != "cpu" and find_spec("triton") is None:  # gathers in torch operations are slower than dense products
+    entries = k * DISTINCT[settings.gate]
+    if device == "cpu":
+        return entries < SPARSE_BELOW * settings.n_features
+    if find_spec("triton") is None:  # gathers in torch operations are slower than dense products
         return False
-    return k * DISTINCT[settings.gate] < SPARSE_BELOW[device] * settings.n_features
+    return entries < GPU_SPARSE_BELOW * settings.n_features + GPU_LAUNCHES / (settings.batch_size * d_model)

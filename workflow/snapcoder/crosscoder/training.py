@@ -188,7 +188,7 @@ class Trainer:
         z = encode(self.parameters, x, precision=settings.precision, shard=self.shard)
         norms = self.parameters.norms()
         cut, lift = self._thresholds(z, norms, k)
-        step = self._computed(x, z, norms, cut, lift, sparse=is_sparse(settings, k=k, device=self.device.type))
+        step = self._computed(x, z, norms, cut, lift, sparse=self._is_sparse(k))
         if settings.arm == "batchtopk" and settings.auxiliary_weight > 0:
             self._add_auxiliary(step, x[:SAMPLE_ROWS], z[:SAMPLE_ROWS], norms, cut)
         self._apply(step.gradients)
@@ -196,6 +196,9 @@ class Trainer:
         tracked.fired |= step.fired
         self._losses = step.reconstruction, step.sparsity  # not the step: its gradients must not outlive it
         tracked.step += 1
+
+    def _is_sparse(self, k: float) -> bool:
+        return is_sparse(self.settings, k=k, d_model=self.parameters.decoder.shape[2], device=self.device.type)
 
     def _computed(
         self, x: Tensor, z: Tensor, norms: Tensor, cut: Tensor | float, lift: Tensor | None, *, sparse: bool
