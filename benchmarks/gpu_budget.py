@@ -79,8 +79,10 @@ def budget(size: Size, *, weights: str = "fp32", state: str = "fp32") -> dict[st
         moments += learnt_vectors * 8
     z = size.batch * size.features * 4
     encoding = max((rows + size.batch * size.row) * 2 + z / 2, z)  # operands and product in bfloat16; z before its bias
-    updating = rows * 4 if state == "lean" else 0  # the squares of one gradient, or its first moment in float32
-    sampling = SAMPLE_ROWS * size.features * 5  # z · norm and its mask
+    sampling = SAMPLE_ROWS * (
+        size.features * 4 + size.places * size.gates * 8
+    )  # z · norm; norms there and their scores
+    reviving = SAMPLE_ROWS * 4 * (4 * size.features + 2 * size.row)  # auxiliary loss: z and scores; residual and error
     return {
         "weights": size.weights * width + size.vectors * 4,
         "optimizer": moments,
@@ -92,7 +94,7 @@ def budget(size: Size, *, weights: str = "fp32", state: str = "fp32") -> dict[st
         "entries": size.batch * (size.places * (4 * 4 + 4 + 8) + 8) + (size.features + 1) * 8,
         "gating": size.features * 4 * (3 * size.snapshots + size.gates),  # norms, twice, and the pull; gates
         "tracked": size.features * (6 * size.gates + 4),  # idle, fired now and since the last score; onsets
-        "workspace": max(encoding if weights == "fp32" else 0, updating, sampling),
+        "workspace": max(encoding if weights == "fp32" else 0, sampling, reviving),
     }
 
 
@@ -109,14 +111,16 @@ def step_seconds(size: Size, *, state: str) -> dict[str, float]:
     float32 weights. The entries' reads are counted as if no cache served any: an upper bound.
     """
     rows = size.features * size.row
-    optimizer = {"fp32": 28, "lean": 54}[state]  # reads and writes per weight: one fused kernel, or the lean variant's
+    # Reads and writes per weight: torch's fused kernel, which also writes the clipped gradient back; or rows' norms,
+    # then weights, gradients and first moments once.
+    optimizer = {"fp32": 32, "lean": 20}[state]
     reads = 4.0 * size.row * size.k * (3 + DISTINCT[size.gate])
     read_and_written = {
         "copy of the encoder in bfloat16": rows * 8,
         "decoder norms, three times": rows * 12,
         "entries": size.batch * reads,
         "select": size.batch * size.features * 8,
-        "gradients, their norm and clipping": size.weights * (4 + 4 + 8),
+        "gradients and their norm": size.weights * (4 + 4),
         "optimizer": size.weights * optimizer,
     }
     return {"encoder product": 2.0 * rows * size.batch / FLOPS} | {
@@ -140,10 +144,8 @@ def main() -> None:
     print("# What a step needs on one GPU, on paper\n")
     print("Closed form, not measured. Command: `python benchmarks/gpu_budget.py > benchmarks/gpu_budget.md`.")
     print("Sparse path with Triton, BatchTopK, k = 20 (k_start 4), one gate per snapshot. GB = 10⁹ bytes; a size fits")
-    print(
-        f"when its sum is at most {(GPU_BYTES - RESERVE) / 1e9:.0f} GB of 80 (2 GB are left to CUDA). Not counted: the"
-    )
-    print("auxiliary loss, which holds [dead feature, snapshot, model] in float32, and held-out scoring.\n")
+    print(f"when its sum is at most {(GPU_BYTES - RESERVE) / 1e9:.0f} GB of 80 (2 GB are left to CUDA). Not counted:")
+    print("held-out scoring.\n")
     for name, size in SIZES.items():
         memory(name, size)
     speed()

@@ -1,42 +1,71 @@
-"""Tokens per second and peak memory on a GPU: dense, sparse in torch operations, and sparse with Triton kernels.
+"""Tokens per second and peak memory of training on a GPU, whole updates, rows read from main memory.
 
-    python benchmarks/gpu_throughput.py --snapshots 32 --width 768 --features 24576 > benchmarks/gpu_throughput.md
+    python benchmarks/gpu_throughput.py > benchmarks/gpu_throughput.md
 
-First the three are compared with each other on this GPU; a difference ends the run with exit status 1. Activations are
-random and on the device, so that reading data is left out. Without a GPU it says so and exits with status 2.
+First the sparse paths' gradients are compared with the dense path's on this GPU; a difference ends the run with exit
+status 1. Then real trainers run on random float16 rows in main memory: threshold, step, auxiliary loss, clipping,
+optimiser, and the reading of rows ahead. Whatever waits for the GPU in an update is an error. --memory-gb limits what
+may be taken of the GPU. Without a GPU the script says so and exits with status 2.
 """
 
 import argparse
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from importlib.util import find_spec
+from dataclasses import dataclass, replace
+from functools import partial
 from types import ModuleType
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from snapcoder.crosscoder import sparse_torch
 from snapcoder.crosscoder.gates import batch_threshold
-from snapcoder.crosscoder.gradients import Activation, Step, loss_and_gradients
+from snapcoder.crosscoder.gradients import Activation, loss_and_gradients
 from snapcoder.crosscoder.losses import Penalty
 from snapcoder.crosscoder.model import Parameters, encode, initialise
-from snapcoder.crosscoder.optimizer import make_optimizer
-from snapcoder.crosscoder.sparse_gpu import Capacity, gpu_loss_and_gradients
-from snapcoder.crosscoder.training import weights_of
+from snapcoder.crosscoder.normalise import Normaliser
+from snapcoder.crosscoder.rows_ahead import RowsAhead
+from snapcoder.crosscoder.schedules import batch_rows
+from snapcoder.crosscoder.sparse_gpu import Capacity, gpu_loss_and_gradients, kernels_for
+from snapcoder.crosscoder.training import Trainer
+from snapcoder.storage.activation_dtypes import StoredRows
+from snapcoder.storage.aligned import AlignedRows
+from snapcoder.study.crosscoder import CrosscoderSettings
 
-StepOf = Callable[[Parameters, Tensor, Tensor, float], Step]
 ACTIVATION, PENALTY = Activation("per_snapshot"), Penalty("none")
-TOLERANCE = 1e-3  # of a gradient's largest entry: float32 sums in another order, some in TF32
+TOLERANCE = 1e-3  # of a gradient's largest entry: float32 sums in another order
+HELD_BATCHES = 6  # of rows in main memory, more than any cache holds
+DEAD_AFTER = 2  # updates: soon there are dead heads, which the auxiliary loss looks after
 
 
 @dataclass(frozen=True)
-class Path:
-    """One way to compute a step; a sparse one counts in `room` what it drops."""
+class Case:
+    """One row of the table."""
 
-    step: StepOf
-    room: Capacity | None = None
+    snapshots: int
+    width: int
+    features: int
+    batch: int
+    k: int = 20
+    moments: str = "fp32"
+    path: str = "auto"
+
+
+CASES = [
+    *(Case(32, 768, 24_576, batch, path=path) for batch in (2048, 4096) for path in ("dense", "sparse")),
+    Case(32, 768, 24_576, 2048, moments="lean"),
+    Case(32, 768, 24_576, 4096, moments="lean"),
+    Case(32, 768, 98_304, 2048, moments="lean"),
+    Case(32, 768, 98_304, 4096, moments="lean"),
+]
+PARITY = Case(32, 768, 2048, 64)
+CROSSING = [
+    *(Case(32, 768, 24_576, 2048, k=k, path=path) for k in (80, 160, 320) for path in ("dense", "sparse")),
+    *(Case(32, 768, 4096, 2048, k=k, path=path) for k in (20, 60) for path in ("dense", "sparse")),
+    *(Case(17, 128, 1024, 1024, k=k, path=path) for k in (20, 80) for path in ("dense", "sparse")),
+]
+"""Where one path becomes faster than the other: `crosscoder.paths.SPARSE_BELOW`."""
 
 
 def main(arguments: list[str]) -> int:
@@ -46,125 +75,119 @@ def main(arguments: list[str]) -> int:
         print("gpu_throughput.py needs a GPU that torch can use; this machine has none", file=sys.stderr)
         return 2
     device = torch.device("cuda")
-    paths = paths_of(options)
-    for name, path in paths.items():
-        worst = difference(path, options, device) if path.room is not None else 0.0
+    memory = torch.cuda.get_device_properties(device).total_memory
+    if options.memory_gb:
+        torch.cuda.set_per_process_memory_fraction(min(1.0, options.memory_gb * 1e9 / memory))
+    for kernels in (sparse_torch, kernels_for(device)):
+        worst = difference(kernels, device)
         if worst > TOLERANCE:
-            print(
-                f"{name}: gradients differ from the dense path's by {worst:.2g} of the largest entry", file=sys.stderr
-            )
+            print(f"{kernels.__name__}: gradients differ from the dense path's by {worst:.2g} of the largest entry")
             return 1
-    print(f"# Throughput on {torch.cuda.get_device_name()}\n")
-    print(f"Command: `python benchmarks/gpu_throughput.py {' '.join(arguments)}`.")
-    print(f"The paths' gradients were equal within {TOLERANCE:g} of their largest entry.\n")
-    print("| path | tokens/s | ms per update | peak memory, GB | dropped entries |\n|---|---|---|---|---|")
-    for name, path in paths.items():
-        try:
-            seconds, peak, dropped = measured(path, options, device)
-        except torch.cuda.OutOfMemoryError:
-            print(f"| {name} | out of memory | | | |", flush=True)
-            continue
-        rate = options.batch / seconds
-        print(f"| {name} | {rate:,.0f} | {seconds * 1e3:.1f} | {peak / 1e9:.2f} | {dropped} |", flush=True)
+    command = " ".join(["python benchmarks/gpu_throughput.py", *arguments])
+    limit = f", of which {options.memory_gb:g} GB may be taken" if options.memory_gb else ""
+    print(f"# Training on {torch.cuda.get_device_name()}\n")
+    print(f"Command: `{command}`. torch {torch.__version__}, {memory / 1e9:.0f} GB of GPU memory{limit}.")
+    print(f"The sparse paths' gradients were equal to the dense one's within {TOLERANCE:g} of their largest entry.")
+    print(f"Whole updates by `Trainer`, mean of {options.updates}; rows in float16 from main memory; nothing waited.\n")
+    table(CASES, options.updates, device)
+    print("\n## Where the sparse path stops paying\n")
+    table(CROSSING, options.updates, device)
     return 0
 
 
 def parsed(arguments: list[str]) -> argparse.Namespace:
     """Return the options."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--snapshots", type=int, default=32)
-    parser.add_argument("--width", type=int, default=768)
-    parser.add_argument("--features", type=int, default=24_576)
-    parser.add_argument("--batch", type=int, default=2048)
-    parser.add_argument("--k", type=int, default=20)
-    parser.add_argument("--updates", type=int, default=30)
-    parser.add_argument("--moments", choices=("fp32", "lean"), default="fp32")
+    parser.add_argument("--updates", type=int, default=20)
+    parser.add_argument("--memory-gb", type=float, default=0.0, help="take no more of the GPU; 0: all of it")
     return parser.parse_args(arguments)
 
 
-def paths_of(options: argparse.Namespace) -> dict[str, Path]:
-    """Return the paths by name."""
-
-    def dense(parameters: Parameters, x: Tensor, z: Tensor, cut: float) -> Step:
-        return loss_and_gradients(parameters, x, z, cut, activation=ACTIVATION, penalty=PENALTY, precision="bf16")
-
-    def sparse(kernels: ModuleType) -> Path:
-        room = Capacity.for_k(options.k, gate=ACTIVATION.gate, n_features=options.features)
-
-        def step(parameters: Parameters, x: Tensor, z: Tensor, cut: float) -> Step:
-            return gpu_loss_and_gradients(
-                parameters, x, z, cut, activation=ACTIVATION, penalty=PENALTY, capacity=room, kernels=kernels
-            )
-
-        return Path(step, room)
-
-    paths = {"dense": Path(dense), "sparse, torch operations": sparse(sparse_torch)}
-    if find_spec("triton") is not None:
-        from snapcoder.crosscoder import sparse_triton
-
-        paths["sparse, Triton"] = sparse(sparse_triton)
-    return paths
+def table(cases: list[Case], updates: int, device: torch.device) -> None:
+    """Measure cases and print one row each."""
+    print(
+        "| S | d | F | batch | k | moments | path | entries per row | tokens/s | ms per update | waited for rows, ms |",
+        end="",
+    )
+    print(" peak memory, GB | dropped |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|")
+    for case in cases:
+        cells = [case.snapshots, case.width, f"{case.features:,}", case.batch, case.k, case.moments, case.path]
+        try:
+            cells += measured(case, updates, device)
+        except torch.cuda.OutOfMemoryError:
+            cells += ["", "out of memory", "", "", "", ""]
+        print("| " + " | ".join(map(str, cells)) + " |", flush=True)
+        torch.cuda.empty_cache()
 
 
-def problem(
-    options: argparse.Namespace, device: torch.device, *, features: int, batch: int
-) -> tuple[Parameters, Tensor, float]:
-    """Return weights, activations and the cut that leaves k features on per token and snapshot."""
-    generator = torch.Generator().manual_seed(0)
-    start = initialise(
-        options.snapshots, options.width, features, norm=0.3, threshold=0.1, generator=generator
+def measured(case: Case, updates: int, device: torch.device) -> list[str]:
+    """Return the cells of a case: entries, tokens/s, ms, ms waited, peak memory and dropped entries."""
+    values = np.random.default_rng(0).standard_normal((HELD_BATCHES * case.batch // 8, 1, case.width), np.float32)
+    values = np.tile(values, (8, case.snapshots, 1)).astype(np.float16)
+    settings = CrosscoderSettings(
+        n_features=case.features, batch_size=case.batch, k=case.k, k_start=1.0, steps=10_000, path=case.path,
+        optimizer_state=case.moments, dead_after=DEAD_AFTER, init_norm=0.3, device="cuda",
     )  # fmt: skip
-    parameters = start.map(lambda tensor: tensor.to(device))
-    x = torch.randn(batch, options.snapshots, options.width, generator=generator).to(device)
-    sample = min(256, batch)
-    return parameters, x, batch_threshold(encode(parameters, x)[:sample], parameters.norms(), k=options.k)
+    normaliser = Normaliser(torch.zeros(case.snapshots, case.width), torch.ones(case.snapshots)).to(device)
+    order = partial(batch_rows, batch_size=case.batch, n_rows=len(values), seed=0)
+    torch.cuda.reset_peak_memory_stats()
+    with RowsAhead(AlignedRows(StoredRows(values), "float16", None), normaliser, order) as rows:
+        trainer = Trainer(rows, len(values), len(values), settings, rows.order)
+        for _ in range(5 + DEAD_AFTER):
+            trainer.update()
+        trainer.capacity.overflow()
+        torch.cuda.synchronize()
+        waited, began = rows.waited, time.perf_counter()
+        torch.cuda.set_sync_debug_mode("error")
+        for _ in range(updates):
+            trainer.update()
+        torch.cuda.set_sync_debug_mode("default")
+        torch.cuda.synchronize()
+        seconds = (time.perf_counter() - began) / updates
+        waited = (rows.waited - waited) / updates
+        dropped = 0 if trainer.capacity.dropped is None else int(trainer.capacity.dropped)
+        x = rows(np.arange(256))
+        z, norms = encode(trainer.parameters, x, precision="bf16"), trainer.parameters.norms()
+        entries = float((z * norms.amax(dim=0) > float(trainer.tracked.threshold)).sum(dim=1).double().mean())
+    peak = torch.cuda.max_memory_allocated() / 1e9
+    rate = case.batch / seconds
+    return [
+        f"{entries:.0f}",
+        f"{rate:,.0f}",
+        f"{seconds * 1e3:.1f}",
+        f"{waited * 1e3:.1f}",
+        f"{peak:.1f}",
+        f"{dropped}",
+    ]
 
 
-def difference(path: Path, options: argparse.Namespace, device: torch.device) -> float:
+def difference(kernels: ModuleType, device: torch.device, case: Case = PARITY, places: int | None = None) -> float:
     """Return the largest difference from the dense path's gradients in float32, as a share of each one's largest entry.
 
-    At a small size. Entries that do not fit count as a difference, since the dense path has them.
+    Entries that do not fit into `places` per row count as a difference, since the dense path has them.
     """
-    parameters, x, cut = problem(options, device, features=min(options.features, 2048), batch=64)
+    parameters, x, cut = problem(case, device)
     z = encode(parameters, x)
     exact = loss_and_gradients(parameters, x, z, cut, activation=ACTIVATION, penalty=PENALTY).gradients.named()
-    own = path.step(parameters, x, z, cut).gradients.named()
+    room = Capacity(places) if places else Capacity.for_k(case.k, gate=ACTIVATION.gate, n_features=case.features)
+    own = gpu_loss_and_gradients(
+        parameters, x, z, cut, activation=ACTIVATION, penalty=PENALTY, capacity=room, kernels=kernels
+    ).gradients.named()
     return max(
         float((exact[name] - own[name]).abs().amax() / exact[name].abs().amax().clamp_min(1e-30)) for name in exact
     )
 
 
-def measured(path: Path, options: argparse.Namespace, device: torch.device) -> tuple[float, int, int]:
-    """Return seconds per update (product, step, Adam), peak bytes, and the entries dropped in all updates.
-
-    While a sparse path runs, any operation that waits for the device is an error.
-    """
-    parameters, x, cut = problem(options, device, features=options.features, batch=options.batch)
-    optimizer = make_optimizer(weights_of(parameters), lr=1e-5, beta2=0.999, state=options.moments)
-
-    def update() -> None:
-        z = encode(parameters, x, precision="bf16")
-        gradients = weights_of(path.step(parameters, x, z, cut).gradients)
-        for group in optimizer.param_groups:
-            group["params"][0].grad = gradients[group["name"]]
-        optimizer.step()
-
-    for _ in range(3):
-        update()
-    room = path.room
-    if room is not None:
-        room.overflow()
-    torch.cuda.reset_peak_memory_stats()
-    torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error" if room is not None else "default")
-    began = time.perf_counter()
-    for _ in range(options.updates):
-        update()
-    torch.cuda.set_sync_debug_mode("default")
-    torch.cuda.synchronize()
-    seconds = (time.perf_counter() - began) / options.updates
-    dropped = int(room.dropped) if room is not None and room.dropped is not None else 0
-    return seconds, torch.cuda.max_memory_allocated(), dropped
+def problem(case: Case, device: torch.device) -> tuple[Parameters, Tensor, float]:
+    """Return weights of many norms, activations, and the cut that leaves k features on per row and snapshot."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(case.batch, case.snapshots, case.width, generator=generator).to(device)
+    start = initialise(
+        case.snapshots, case.width, case.features, norm=0.3, threshold=0.1, generator=generator, like=x
+    )  # fmt: skip
+    grown = 0.5 + torch.rand(case.snapshots, case.features, 1, generator=generator).to(device)
+    shaken = replace(start, decoder=start.decoder * grown)
+    return shaken, x, batch_threshold(encode(shaken, x), shaken.norms(), k=case.k)
 
 
 if __name__ == "__main__":

@@ -67,9 +67,15 @@ SHOWN = (
 _SCORED_ROWS = 32_000
 
 
-def settings_of(size: Size, steps: int, changed: dict[str, Any]) -> CrosscoderSettings:
+def settings_of(size: Size, steps: int, changed: dict[str, Any], device: str = "cpu") -> CrosscoderSettings:
     """Return an arm's settings: the dictionary as the size says, k a quarter above the true number of features."""
-    own = {"n_features": size.n_features, "batch_size": size.batch_size, "k": round(1.25 * size.l0), "steps": steps}
+    own: dict[str, Any] = {
+        "n_features": size.n_features,
+        "batch_size": size.batch_size,
+        "k": round(1.25 * size.l0),
+        "steps": steps,
+    }
+    own["device"] = device
     return replace(CrosscoderSettings(eval_every=steps, checkpoint_every=steps), **{**own, **changed})
 
 
@@ -124,6 +130,7 @@ def main() -> None:
     parser.add_argument("--steps", nargs="+", type=int, default=[500])
     parser.add_argument("--arms", nargs="+", help="parts of names; default all")
     parser.add_argument("--ablation", action="store_true", help="one change at a time instead of arms")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     chosen = {
@@ -146,10 +153,10 @@ def main() -> None:
                         x = normalised(world)
                         done[f"{size}|{seed}|0|ceiling"] = {"recovered": ceiling(world, x)}
                     started = time.monotonic()
-                    settings = settings_of(SIZES[size], steps, changed)
+                    settings = settings_of(SIZES[size], steps, changed, options.device)
                     variant = VARIANTS[name][1] if name in VARIANTS else Variant()
                     trained = train_variant(variant, x, n_train=world.n_train, settings=settings)
-                    done[key] = scored(world, x, trained, settings.gate)
+                    done[key] = scored(world, x, trained, settings.gate) | {"on_gpu": float(options.device == "cuda")}
                     kept.write_text(json.dumps(done, indent=1))
                     print(f"{key}: {time.monotonic() - started:.0f} s, onset {done[key]['onset']:.3f}", flush=True)
     options.out.write_text(table(done, options.out))
@@ -162,7 +169,8 @@ def table(done: dict[str, dict[str, float]], out: Path) -> str:
         "",
         f"Made by `python benchmarks/planted/run.py … --out {out}` (options: the sizes, seeds and steps below).",
         "All planted features count; one that was not recovered is wrong. Definitions: `scores.py`, worlds: `world.py`.",
-        "k is 1.25 × the true number of features in a row. Shares, means over seeds (± half the range).",
+        "k is 1.25 × the true number of features in a row. Shares, means over seeds (± half the range). Seeds with * were",
+        "trained on a GPU (`--device cuda`).",
     ]
     groups = sorted({tuple(key.split("|")[i] for i in (0, 2)) for key in done if "|0|" not in key})
     for size, steps in groups:
@@ -181,7 +189,7 @@ def table(done: dict[str, dict[str, float]], out: Path) -> str:
         for name in dict.fromkeys(key.split("|")[3] for key in keys):
             of_arm = [key for key in keys if key.split("|")[3] == name]
             runs = [done[key] for key in of_arm]
-            cells = [", ".join(sorted(key.split("|")[1] for key in of_arm))]
+            cells = [", ".join(sorted(key.split("|")[1] + "*" * int(done[key].get("on_gpu", 0)) for key in of_arm))]
             for column in SHOWN:
                 values = np.array([run[column] for run in runs])
                 spread = f" ± {np.ptp(values) / 2:.3f}" if len(values) > 1 and column == "onset" else ""

@@ -15,10 +15,12 @@ from torch import Tensor
 
 from snapcoder.crosscoder import auxiliary, gates, gradients, initialisation, sparse, training
 from snapcoder.crosscoder.codes import entries_above
+from snapcoder.crosscoder.device import choose_device
 from snapcoder.crosscoder.extension import ridge_decoder
 from snapcoder.crosscoder.gates import gate_norms
 from snapcoder.crosscoder.gradients import Step
 from snapcoder.crosscoder.model import Parameters, encode
+from snapcoder.crosscoder.sharding import WHOLE
 from snapcoder.crosscoder.training import Trained, Trainer
 from snapcoder.study.crosscoder import CrosscoderSettings
 
@@ -28,8 +30,8 @@ _USERS = (auxiliary, gates, gradients, initialisation, sparse, training)  # modu
 class SnapshotDropout(Trainer):
     """Hide each snapshot from the encoder with probability 1/4, batch by batch; the others are scaled up."""
 
-    def _computed(self, x: Tensor, z: Tensor, cut: Any, lift: Any, *, sparse: bool) -> Step:
-        step = super()._computed(x, z, cut, lift, sparse=sparse)
+    def _computed(self, x: Tensor, z: Tensor, norms: Tensor, cut: Any, lift: Any, *, sparse: bool) -> Step:
+        step = super()._computed(x, z, norms, cut, lift, sparse=sparse)
         step.gradients.encoder.mul_(self._kept[:, None, None])
         return step
 
@@ -37,7 +39,7 @@ class SnapshotDropout(Trainer):
         """Do one optimiser step with some snapshots hidden: z and the encoder's gradient see kept ones only."""
         generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + self.step)
         kept = (torch.rand(self.parameters.n_snapshots, generator=generator) > 0.25).float()
-        self._kept = kept * (len(kept) / kept.sum().clamp_min(1))
+        self._kept = (kept * (len(kept) / kept.sum().clamp_min(1))).to(self.device)
         whole = training.encode
         training.encode = lambda parameters, x, **more: whole(parameters, x * self._kept[:, None], **more)  # type: ignore[assignment]
         try:
@@ -49,8 +51,8 @@ class SnapshotDropout(Trainer):
 class Matryoshka(Trainer):
     """Add the losses of the first quarter and the first half of the features on their own (nested dictionaries)."""
 
-    def _computed(self, x: Tensor, z: Tensor, cut: Any, lift: Any, *, sparse: bool) -> Step:
-        step = super()._computed(x, z, cut, lift, sparse=sparse)
+    def _computed(self, x: Tensor, z: Tensor, norms: Tensor, cut: Any, lift: Any, *, sparse: bool) -> Step:
+        step = super()._computed(x, z, norms, cut, lift, sparse=sparse)
         whole, n = self.parameters, self.parameters.n_features
         for size in (n // 4, n // 2):
             first = Parameters(
@@ -59,7 +61,8 @@ class Matryoshka(Trainer):
             )  # fmt: skip
             self.parameters = first
             try:
-                part = super()._computed(x, z[:, :size].contiguous(), cut, lift, sparse=sparse).gradients
+                z_part, norms_part = z[:, :size].contiguous(), norms[:, :size].contiguous()
+                part = super()._computed(x, z_part, norms_part, cut, lift, sparse=sparse).gradients
             finally:
                 self.parameters = whole
             step.gradients.encoder[:, :, :size] += part.encoder
@@ -107,15 +110,15 @@ class BalancedLoss(Trainer):
     def update(self) -> None:
         """Do one optimiser step on activations scaled so that every snapshot leaves as much unexplained."""
         if not hasattr(self, "_weight"):
-            self._weight, self._plain = torch.ones(self.parameters.n_snapshots), self.rows
+            self._weight, self._plain = torch.ones(self.parameters.n_snapshots, device=self.device), self.rows
             self.rows = lambda index: self._plain(index) * self._weight[:, None]
         super().update()
         left = self._error.square().sum(dim=(0, 2)) / self._weight.square()
         wanted = (left.mean() / left).sqrt().clamp(0.5, 2.0)
         self._weight = 0.98 * self._weight + 0.02 * wanted
 
-    def _computed(self, x: Tensor, z: Tensor, cut: Any, lift: Any, *, sparse: bool) -> Step:
-        step = super()._computed(x, z, cut, lift, sparse=sparse)
+    def _computed(self, x: Tensor, z: Tensor, norms: Tensor, cut: Any, lift: Any, *, sparse: bool) -> Step:
+        step = super()._computed(x, z, norms, cut, lift, sparse=sparse)
         self._error = step.error
         return step
 
@@ -158,14 +161,20 @@ class Variant:
 
 
 def train_variant(variant: Variant, x: Tensor, *, n_train: int, settings: CrosscoderSettings) -> Trained:
-    """Train one variant on x [row, snapshot, model]; rows from n_train on are held out."""
+    """Train one variant on x [row, snapshot, model], where `settings.device` says; rows from n_train on are held out.
+
+    What is returned is in main memory.
+    """
     rows = variant.rows(x) if variant.rows else x
+    held = rows.to(choose_device(settings.device))
     with _selection(variant.selection):
-        trainer = variant.trainer(lambda index: rows[torch.from_numpy(index)], n_train, len(rows) - n_train, settings)
+        trainer = variant.trainer(
+            lambda index: held[torch.from_numpy(index).to(held.device)], n_train, len(rows) - n_train, settings
+        )
         while trainer.step < settings.steps:
             trainer.update()
         trainer.score()
-    trained = Trained(trainer.parameters, trainer.inference_threshold(), trainer.history)
+    trained = Trained(trainer.parameters, trainer.inference_threshold(), trainer.history).whole(WHOLE)
     return variant.after(trained, rows[:n_train], settings.gate) if variant.after else trained
 
 

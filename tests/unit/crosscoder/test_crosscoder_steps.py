@@ -223,6 +223,17 @@ def test_codes_of_another_set_of_snapshots_are_refused(make_job: MakeJob, caches
         run_codes(make_job, base, caches[:-1])
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("path", ["dense", "sparse"])
+def test_a_gpu_writes_a_dictionary_as_good_as_a_cpus(make_job: MakeJob, caches: list[Path], path: str) -> None:
+    pooled = []
+    for device in ("cpu", "cuda"):
+        base = run_base(make_job, caches, prefix=device, device=device, path=path)
+        pooled.append(read_table(base.output("metrics")).set_index("snapshot").loc[-1])
+    assert pooled[1]["ev"] == pytest.approx(pooled[0]["ev"], abs=0.02)
+    assert pooled[1]["l0"] == pytest.approx(pooled[0]["l0"], rel=0.1)
+
+
 def test_a_gpu_that_is_asked_for_and_missing_stops_with_one_line(make_job: MakeJob, caches: list[Path]) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")

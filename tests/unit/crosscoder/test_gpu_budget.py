@@ -121,8 +121,7 @@ def test_the_measurement_says_that_it_needs_a_gpu(capsys: pytest.CaptureFixture[
 
 def test_the_measurement_compares_the_paths_before_it_measures() -> None:
     throughput = script("gpu_throughput")
-    options = throughput.parsed(["--snapshots", "3", "--width", "5", "--features", "40", "--k", "4"])
-    path = throughput.paths_of(options)["sparse, torch operations"]
-    assert throughput.difference(path, options, torch.device("cpu")) < 1e-5
-    path.room.places = 1  # what does not fit is a difference
-    assert throughput.difference(path, options, torch.device("cpu")) > throughput.TOLERANCE
+    case = throughput.Case(3, 5, 40, 64, k=4)
+    assert throughput.difference(sparse_torch, torch.device("cpu"), case) < 1e-5
+    # What does not fit is a difference.
+    assert throughput.difference(sparse_torch, torch.device("cpu"), case, places=1) > throughput.TOLERANCE

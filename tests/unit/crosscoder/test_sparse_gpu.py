@@ -16,13 +16,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from never_reading import WithoutReading
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from snapcoder.crosscoder import sparse_torch
+from snapcoder.crosscoder.auxiliary import auxiliary_loss
+from snapcoder.crosscoder.gates import batch_threshold, device_batch_threshold, gate_norms
 from snapcoder.crosscoder.gradients import Activation, Step, loss_and_gradients
 from snapcoder.crosscoder.losses import Penalty
 from snapcoder.crosscoder.model import Parameters, encode, initialise
+from snapcoder.crosscoder.sparse_auxiliary import add_auxiliary
 from snapcoder.crosscoder.sparse_entries import Entries, Gating
 from snapcoder.crosscoder.sparse_gpu import Capacity, gpu_loss_and_gradients, kernels_for
 
@@ -225,15 +228,6 @@ def test_a_window_over_negative_values_is_refused() -> None:
         on_gpu_path(parameters, x, 0.1, Activation("shared", learns_threshold=True), Penalty("none"))
 
 
-class WithoutReading(TorchDispatchMode):
-    """Refuses every operation whose result, or its shape, the host must wait for."""
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-        waits = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "equal", "bincount", "is_nonzero")
-        assert not any(name in func.__name__ for name in waits), f"{func} waits for the device"
-        return func(*args, **(kwargs or {}))
-
-
 @pytest.mark.parametrize("learns", [False, True])
 def test_no_step_waits_for_the_device(learns: bool) -> None:
     parameters, x = planted(9, tokens=2, features=6)
@@ -249,6 +243,78 @@ def test_no_step_waits_for_the_device(learns: bool) -> None:
     assert isinstance(step.sparsity, Tensor)
     with pytest.raises(AssertionError, match="waits"), WithoutReading():
         float(step.reconstruction)
+
+
+@pytest.mark.parametrize("cut_is_a_tensor", [False, True])
+@pytest.mark.parametrize("gate", ["per_snapshot", "shared"])
+def test_the_auxiliary_gradients_are_those_of_the_dense_way(gate: str, cut_is_a_tensor: bool) -> None:
+    parameters, x = planted(11, tokens=6, features=12)
+    z = encode(parameters, x)
+    residual = torch.randn(x.shape, generator=torch.Generator().manual_seed(1), dtype=x.dtype)
+    dead = torch.rand(4 if gate == "per_snapshot" else 1, 12, generator=torch.Generator().manual_seed(2)) < 0.5
+    dead[:, :4] = True  # dead everywhere, more than may speak
+    cut = torch.tensor(0.4, dtype=x.dtype) if cut_is_a_tensor else 0.4
+    shared = {"gate": gate, "k": 2, "weight": 0.3}
+    expected = loss_and_gradients(
+        parameters, x, z, 0.4, activation=Activation(gate), penalty=Penalty("none")
+    ).gradients  # fmt: skip
+    before = expected.map(torch.Tensor.clone)
+    found = loss_and_gradients(parameters, x, z, 0.4, activation=Activation(gate), penalty=Penalty("none")).gradients
+    addition = auxiliary_loss(parameters, z, residual, dead, 0.4, **shared)  # type: ignore[arg-type]
+    assert addition is not None
+    addition.add_to(expected, x)
+    with WithoutReading():
+        add_auxiliary(
+            found, parameters, parameters.norms(), x, z, residual, dead, cut, **shared, places=12, kernels=KERNELS
+        )  # type: ignore[arg-type]
+    for name in ("encoder", "decoder", "encoder_bias"):
+        torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=1e-9, atol=1e-12, msg=name)
+        assert not torch.equal(getattr(expected, name), getattr(before, name)), name
+
+
+def test_where_nothing_is_dead_the_auxiliary_gradients_are_zero() -> None:
+    parameters, x = planted(12)
+    found = parameters.map(torch.Tensor.clone)
+    nothing = torch.zeros(4, 8, dtype=torch.bool)
+    add_auxiliary(
+        found, parameters, parameters.norms(), x, encode(parameters, x), x, nothing, 0.1, gate="per_snapshot", k=3,
+        weight=1.0, places=8, kernels=KERNELS,
+    )  # fmt: skip
+    for name, tensor in found.named().items():
+        assert torch.equal(tensor, getattr(parameters, name)), name
+
+
+@pytest.mark.parametrize("k", [0.5, 3.0, 50.0])
+@pytest.mark.parametrize("gate", ["per_snapshot", "shared"])
+def test_the_threshold_that_nobody_waits_for_is_the_threshold(gate: str, k: float) -> None:
+    parameters, x = planted(13, tokens=40, features=30)
+    z, norms = encode(parameters, x), gate_norms(parameters.norms(), gate=gate)
+    with WithoutReading():
+        found = device_batch_threshold(z, norms, k=k, places=30, gate=gate)
+    assert float(found) == batch_threshold(z, norms, k=k, gate=gate)
+    places = int((z * norms.amax(dim=0) >= found).sum(dim=1).max())  # no token needs more
+    assert torch.equal(found, device_batch_threshold(z, norms, k=k, places=places, gate=gate))
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="needs Triton, which this process does not interpret")
+def test_the_lean_update_in_one_pass_is_that_of_torch_operations() -> None:
+    from snapcoder.crosscoder.lean_triton import lean_update
+    from snapcoder.crosscoder.optimizer import LeanAdam
+
+    weight = torch.randn(3, 5, 7, generator=torch.Generator().manual_seed(1))
+    other = weight.clone()
+    optimizer, mean = LeanAdam([weight], lr=0.1), torch.zeros_like(weight, dtype=torch.bfloat16)
+    second = torch.zeros(3)
+    for step in range(1, 4):
+        weight.grad = torch.randn(3, 5, 7, generator=torch.Generator().manual_seed(step))
+        optimizer.grad_scale = torch.tensor(2.0)
+        optimizer.step()
+        second.lerp_(weight.grad.square().mean(dim=(1, 2)) / 4, 0.001)
+        scale = 0.1 / (1 - 0.9**step) / ((second / (1 - 0.999**step)).sqrt() + 1e-8)
+        lean_update(other, weight.grad, mean, scale, torch.tensor(0.5), 0.9)
+        # Steps are of 0.1; the interpreter cuts bfloat16 off where a GPU rounds.
+        torch.testing.assert_close(other, weight, rtol=0, atol=1e-2)
+    assert float(weight.abs().amax()) > 0.2
 
 
 def test_small_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,7 +353,8 @@ def test_all_of_this_holds_for_the_interpreted_kernels() -> None:
 def test_the_kernels_compile_for_a_gpu() -> None:
     report = in_its_own_process(str(Path(__file__)), TRITON_INTERPRET="0", TRITON_DEFAULT_FP_FUSION="1")
     assert report.split() == ["_select", "_reconstruct", "_mean_penalty", "_code_gradients", "_feature_sums"] + [
-        "_weight_gradients"
+        "_weight_gradients",
+        "_lean_update",
     ]
 
 
@@ -298,18 +365,19 @@ def compile_for_a_gpu() -> None:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    kernels = importlib.import_module("snapcoder.crosscoder.sparse_triton")
+    modules = [importlib.import_module(f"snapcoder.crosscoder.{name}") for name in ("sparse_triton", "lean_triton")]
     dtypes = dict.fromkeys(("decoder", "bias", "x", "d_encoder", "d_decoder"), "*bf16")
     dtypes |= dict.fromkeys(("feature", "counts", "candidates"), "*i32") | {"fired": "*i8"}
     dtypes |= dict.fromkeys(("pointer", "places"), "*i64")
     sizes = ("n_tokens", "capacity", "n_features", "n_snapshots", "n_gates", "width", "row_size")
     dtypes |= dict.fromkeys(sizes, "i32")
     constant = {"KIND": 2, "STRETCH": 4.0, "ACC": language.float32, "SNAPSHOTS": 32, "PLACES": 16, "BLOCK": 256}
-    constant |= {"SHARE": 1, "HALF_WINDOW": 0.5}
-    for name in (
-        "_select", "_reconstruct", "_mean_penalty", "_code_gradients", "_feature_sums", "_weight_gradients",
-    ):  # fmt: skip
-        kernel = getattr(kernels, name)
+    constant |= {"ADD": True}
+    constant |= {"SHARE": 1, "HALF_WINDOW": 0.5, "BETA1": 0.9}
+    dtypes["mean"] = "*bf16"
+    names = ("_select", "_reconstruct", "_mean_penalty", "_code_gradients", "_feature_sums", "_weight_gradients")
+    for module, name in [(modules[0], name) for name in names] + [(modules[1], "_lean_update")]:
+        kernel = getattr(module, name)
         held = {key: value for key, value in constant.items() if key in kernel.arg_names}
         signature = {key: "constexpr" if key in held else dtypes.get(key, "*fp32") for key in kernel.arg_names}
         made = triton.compile(ASTSource(kernel, signature, held), target=GPUTarget("cuda", 80, 32))

@@ -59,7 +59,7 @@ def auxiliary_loss(
     gating = gate_norms(parameters.norms(), gate=gate, shard=shard)
     norm = shard.largest_over_snapshots(gating.amax(dim=0))[features]
     own = z[:, features]
-    speaks = is_on(own, norm, threshold[features] if isinstance(threshold, Tensor) else threshold)
+    speaks = is_on(own, norm, threshold.expand(z.shape[1])[features] if isinstance(threshold, Tensor) else threshold)
     buried = shard.largest_over_snapshots((~silent).any(dim=0).to(torch.uint8)) == 0
     speaks[:, buried] = _largest(own[:, buried] * norm[buried], k, shard) & (own[:, buried] > 0)
     code = own * speaks  # [token, dead feature]
@@ -73,7 +73,7 @@ def auxiliary_loss(
         d_code.addmm_(error, decoder.T)
         d_decoder[:, s] = (code.T @ error) * silent[s][:, None]
     d_code = shard.over_snapshots(d_code * speaks)
-    return Addition(shard.number_over_snapshots(total * scale), features, d_code, d_decoder)
+    return Addition(float(shard.number_over_snapshots(total * scale)), features, d_code, d_decoder)
 
 
 def _largest(scores: Tensor, k: int, shard: Shard) -> Tensor:

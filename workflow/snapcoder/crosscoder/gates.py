@@ -83,6 +83,23 @@ def _candidate_scores(floor: float, z: Tensor, norms: Tensor) -> Tensor:
     return (z[token, feature] * norms[:, feature]).flatten()
 
 
+def device_batch_threshold(
+    z: Tensor, norms: Tensor, *, k: float, places: int, gate: str = "per_snapshot", shard: Shard = WHOLE
+) -> Tensor:
+    """Return what `batch_threshold` returns as a 0-d tensor, for a GPU: sizes are fixed, so that nothing is read back.
+
+    Of each token the `places` features with the largest z · norm are looked at: it is exact when no token has more
+    features above the threshold than that.
+    """
+    best = (z * norms.amax(dim=0)).topk(min(places, z.shape[1]), dim=1).indices  # [token, place]
+    scores = z.gather(1, best)[:, :, None] * norms.T[best]  # [token, place, gate]
+    scores = shard.join_scores(scores.flatten(), gate=gate)
+    keep = round(k * z.shape[0] * shard.total_gates(len(norms), gate=gate))
+    if len(scores) <= keep:
+        return scores.new_zeros(())
+    return scores.topk(keep + 1, sorted=False).values.amin().clamp_min(0)
+
+
 def row_thresholds(z: Tensor, norms: Tensor, *, k: int, shard: Shard = WHOLE) -> Tensor:
     """Return the threshold above which each token's k largest positive z · norm lie, at each gate, [gate, token] (TopK).
 

@@ -35,10 +35,11 @@ class Step:
     """What one batch yields: losses, gradients, and what the trainer tracks.
 
     fired [gate, feature]: on in some token of the batch; error [token, snapshot, model]: E_s = 2 (x̂_s − x_s) / (B S).
+    On a GPU the losses are 0-d tensors, which nobody has waited for.
     """
 
-    reconstruction: float
-    sparsity: float
+    reconstruction: float | Tensor
+    sparsity: float | Tensor
     gradients: Parameters
     fired: Tensor
     error: Tensor
@@ -78,7 +79,7 @@ def loss_and_gradients(
     d_log_threshold = torch.zeros_like(parameters.log_threshold)
     fired = torch.empty(gating.shape, dtype=torch.bool, device=x.device)
     u, f = torch.empty_like(z), torch.empty_like(z)  # work space, [token, feature]
-    squared = 0.0
+    squared: float | Tensor = 0.0
     for index, group in _groups(n_snapshots, len(gating)):
         width = group.stop - group.start
         torch.mul(z, gating[index], out=u)
@@ -89,7 +90,7 @@ def loss_and_gradients(
         code, decoder = f.to(low), _stacked(parameters.decoder[group].to(low))
         residual = shard.over_features((code @ decoder).to(x.dtype)).view(n_tokens, width, d_model)
         residual.add_(parameters.decoder_bias[group]).sub_(x[:, group])
-        squared += float(torch.linalg.vector_norm(residual)) ** 2
+        squared += unread(torch.linalg.vector_norm(residual)) ** 2
         error[:, group] = residual.mul_(2 * per_entry)  # E_s
         d_bias[group] = residual.sum(dim=0)
         e = residual.view(n_tokens, width * d_model).to(low)
@@ -116,8 +117,13 @@ def loss_and_gradients(
         log_threshold=shard.over_snapshots(d_log_threshold),
     )
     reconstruction = shard.number_over_snapshots(squared * per_entry)
-    sparsity = float(shard.over_features(penalty.total(q)))
+    sparsity = unread(shard.over_features(penalty.total(q)))
     return Step(reconstruction, sparsity, gradients, fired, error)
+
+
+def unread(number: Tensor) -> float | Tensor:
+    """Return a 0-d tensor as a float on a CPU, and as it is on a GPU, where reading it would wait for the device."""
+    return number if number.is_cuda else float(number)
 
 
 def _add_penalty(
@@ -142,7 +148,7 @@ def reconstruction_error(
         f = keep_on(z, z * gating[index], threshold)
         reached = shard.over_features(f @ _stacked(parameters.decoder[group])).view(len(x), -1, x.shape[2])
         total += float((reached + parameters.decoder_bias[group] - x[:, group]).square().sum())
-    return shard.number_over_snapshots(total) / (x.shape[0] * shard.total_snapshots(x.shape[1]))
+    return float(shard.number_over_snapshots(total)) / (x.shape[0] * shard.total_snapshots(x.shape[1]))
 
 
 def _mean_penalty(

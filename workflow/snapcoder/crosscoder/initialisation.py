@@ -27,7 +27,8 @@ def initial_parameters(x: Tensor, settings: CrosscoderSettings, shard: Shard = W
         threshold=settings.threshold_init,
         generator=torch.Generator().manual_seed(settings.seed),
         shard=shard,
-    ).map(lambda tensor: tensor.to(x))
+        like=x,
+    )
     if settings.init_norm is not None:
         return parameters
     sample = x[:_SEARCH_ROWS]

@@ -98,22 +98,25 @@ def initialise(
     threshold: float,
     generator: torch.Generator,
     shard: Shard = WHOLE,
+    like: Tensor | None = None,
 ) -> Parameters:
     """Return initial parameters: one head ~ U(−1, 1), scaled to `norm`, copied to all snapshots; encoder = decoderᵀ.
 
     All heads start equal, so that differences between snapshots are learnt, not drawn (CROSSCODER 1.5). n_snapshots
-    and the result are those of the shard; n_features are all, which every process draws, to keep its own.
+    and the result are those of the shard; n_features are all, which every process draws, to keep its own. The result
+    has the dtype and the device of `like`.
     """
     head = (torch.rand(n_features, d_model, generator=generator) * 2 - 1)[shard.features]  # [feature, model]
     n_features = len(head)
     head *= norm / head.norm(dim=1, keepdim=True)
+    head = head if like is None else head.to(like)  # before it is copied to all snapshots
     decoder, encoder = (head[:, None].expand(n_features, n_snapshots, d_model).contiguous() for _ in range(2))
     return Parameters(
         encoder=encoder.permute(1, 2, 0),
         decoder=decoder.permute(1, 0, 2),
-        encoder_bias=torch.zeros(n_features),
-        decoder_bias=torch.zeros(n_snapshots, d_model),
-        log_threshold=torch.full((n_features,), float(torch.tensor(threshold).log())),
+        encoder_bias=head.new_zeros(n_features),
+        decoder_bias=head.new_zeros(n_snapshots, d_model),
+        log_threshold=head.new_full((n_features,), float(torch.tensor(threshold).log())),
     )
 
 

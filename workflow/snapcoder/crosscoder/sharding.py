@@ -89,9 +89,9 @@ class Shard:
         """Return the sum over all features of a sum over the features here; `partial` may be overwritten."""
         return self._reduce(partial, "features", "SUM")
 
-    def number_over_snapshots(self, partial: float) -> float:
-        """Return the sum over all snapshots of a number summed over the snapshots here."""
-        return float(self.over_snapshots(torch.tensor(partial, dtype=torch.float64))) if self.axis else partial
+    def number_over_snapshots(self, partial: float | Tensor) -> float | Tensor:
+        """Return the sum over all snapshots of a number summed over the snapshots here; read when there is a sum."""
+        return float(self.over_snapshots(torch.tensor(float(partial), dtype=torch.float64))) if self.axis else partial
 
     def once_over_features(self, term: Tensor) -> Tensor:
         """Return a term that a sum over features is to contain once: as it is for one process, 0 for the others."""

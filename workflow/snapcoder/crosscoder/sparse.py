@@ -32,15 +32,17 @@ def sparse_loss_and_gradients(
     penalty: Penalty,
     lift: Tensor | None = None,
     shard: Shard = WHOLE,
+    norms: Tensor | None = None,
 ) -> Step:
     """Return what `gradients.loss_and_gradients` returns, on a CPU, for the same arguments.
 
     lift [gate, token] is added to the threshold of a token's gate (TopK); None for 0. A threshold that learns through a
-    window must have its window above 0: below it nearly every entry counts and the dense path is the right one.
+    window must have its window above 0: below it nearly every entry counts and the dense path is the right one. norms
+    are `parameters.norms()` when the caller has them.
     """
     n_tokens, n_snapshots, d_model = x.shape
     n_features, dtype = parameters.n_features, x.numpy().dtype
-    norms = parameters.norms()  # [snapshot, feature]
+    norms = parameters.norms() if norms is None else norms  # [snapshot, feature]
     gating = gate_norms(norms, gate=activation.gate, shard=shard)
     cut = torch.as_tensor(threshold, dtype=x.dtype).expand(n_features).contiguous().numpy()
     raised = torch.zeros(1, 1).expand(len(gating), n_tokens).to(x) if lift is None else lift

@@ -68,10 +68,11 @@ class Gating:
         activation: Activation,
         penalty: Penalty,
         dtype: torch.dtype,
+        norms: Tensor | None = None,
     ) -> "Gating":
-        """Return the gating of one batch, everything on the device of the parameters."""
-        # Sums of squares of a bfloat16 decoder are taken in `dtype`.
-        norms = torch.linalg.vector_norm(parameters.decoder, dim=2, dtype=dtype)
+        """Return the gating of one batch, everything on the device of the parameters; norms as `parameters.norms()`."""
+        if norms is None or norms.dtype != dtype:  # sums of squares of a bfloat16 decoder are taken in `dtype`
+            norms = torch.linalg.vector_norm(parameters.decoder, dim=2, dtype=dtype)
         gate = gate_norms(norms, gate=activation.gate)
         if isinstance(threshold, Tensor):
             cut = threshold.to(norms).expand(norms.shape[1]).contiguous()

@@ -71,12 +71,14 @@ def gpu_loss_and_gradients(
     lift: Tensor | None = None,
     capacity: Capacity,
     kernels: ModuleType | None = None,
+    norms: Tensor | None = None,
 ) -> Step:
     """Return what `gradients.loss_and_gradients` returns; reconstruction and sparsity are 0-d tensors on the device.
 
     x [token, snapshot, model] and the weights may be bfloat16: sums are float32, and each gradient has its weight's
     dtype. kernels is `sparse_triton` or `sparse_torch`, by default the one that `kernels_for` finds. A threshold that
-    learns through a window must lie above it: below, nearly every entry counts and the dense path is the right one.
+    learns through a window must lie above it: below, nearly every entry counts and the dense path is the right one. norms
+    is `parameters.norms()`, when it is known already.
     Raises ValueError for activation.include_negative with a threshold that learns.
     """
     if activation.learns_threshold and activation.include_negative:
@@ -87,7 +89,7 @@ def gpu_loss_and_gradients(
     flat, decoder = x.reshape(n_tokens, -1), rows_of(parameters.decoder)
     per_entry = 1.0 / (n_tokens * n_snapshots)
     with torch.cuda.device_of(x):
-        gating = Gating.of(parameters, threshold, lift, n_tokens, activation, penalty, dtype)
+        gating = Gating.of(parameters, threshold, lift, n_tokens, activation, penalty, dtype, norms)
         entries = kernels.select(z.to(dtype).contiguous(), gating, capacity.places)
         capacity.count(entries.candidates)
         listed = entries.by_feature(parameters.n_features)
@@ -114,7 +116,7 @@ def gpu_loss_and_gradients(
         decoder_bias=e.view(n_tokens, n_snapshots, d_model).sum(dim=0).to(parameters.decoder_bias.dtype),
         log_threshold=log_threshold,
     )
-    return Step(squared * per_entry, penalty.total(q), gradients, fired, e.view_as(x))  # type: ignore[arg-type]
+    return Step(squared * per_entry, penalty.total(q), gradients, fired, e.view_as(x))
 
 
 def kernels_for(device: torch.device) -> ModuleType:

@@ -87,12 +87,17 @@ def weight_gradients(
     e: Tensor,
     marginal: Tensor,
     gating: Gating,
+    into: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of encoder and decoder [feature, snapshot × model] and of the encoder bias [feature].
 
-    Then Σ felt [feature], and fired [gate, feature]. Weight gradients have the decoder's dtype.
+    Then Σ felt [feature], and fired [gate, feature]. Weight gradients have the decoder's dtype. The first two are added
+    to those of `into` when it is given.
     """
-    d_encoder, d_decoder = (torch.zeros_like(decoder, dtype=e.dtype) for _ in range(2))
+    if into is None:
+        d_encoder, d_decoder = (torch.zeros_like(decoder, dtype=e.dtype) for _ in range(2))
+    else:
+        d_encoder, d_decoder = into
     d_bias, d_theta = torch.zeros_like(gating.cut), torch.zeros_like(gating.cut)
     n_gates, n_features = gating.gate.shape[1], len(gating.gate)
     times_on = torch.zeros(n_gates, n_features, dtype=torch.int32, device=x.device)

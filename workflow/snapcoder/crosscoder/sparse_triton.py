@@ -229,18 +229,25 @@ def _feature_sums(  # type: ignore[no-untyped-def]
 @triton.jit
 def _weight_gradients(  # type: ignore[no-untyped-def]
     pointer, places, value, d_code, x, error, decoder, gate, cut, lift, pull, d_encoder, d_decoder, n_tokens, capacity,
-    n_snapshots, n_gates, width, row_size, KIND: tl.constexpr, ACC: tl.constexpr, BLOCK: tl.constexpr,
+    n_snapshots, n_gates, width, row_size, KIND: tl.constexpr, ACC: tl.constexpr, ADD: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
-    # One feature and one block of columns of its encoder and decoder rows.
+    # One feature and one block of columns of its encoder and decoder rows; ADD leaves those without entries alone.
     i = tl.program_id(0).to(tl.int64)
+    first, end = tl.load(pointer + i), tl.load(pointer + i + 1)
     c = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = c < row_size
+    if ADD:
+        inside = c < tl.where(first < end, row_size, 0)
     g = c // width
     gates = tl.load(gate + i * n_gates + g, mask=inside, other=0.0)
     theta = tl.load(cut + i)
     own_encoder = tl.zeros([BLOCK], ACC)
     own_decoder = tl.zeros([BLOCK], ACC)
-    for place in range(tl.load(pointer + i), tl.load(pointer + i + 1)):
+    if ADD:
+        own_encoder += tl.load(d_encoder + i * row_size + c, mask=inside, other=0.0).to(ACC)
+        own_decoder += tl.load(d_decoder + i * row_size + c, mask=inside, other=0.0).to(ACC)
+    for place in range(first, end):
         at = tl.load(places + place)
         b = at // capacity
         v = tl.load(value + at)
@@ -318,10 +325,12 @@ def weight_gradients(
     e: Tensor,
     marginal: Tensor,
     gating: Gating,
+    into: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of encoder and decoder [feature, snapshot × model] and of the encoder bias [feature].
 
-    Then Σ felt [feature], and fired [gate, feature]. Weight gradients have the decoder's dtype.
+    Then Σ felt [feature], and fired [gate, feature]. Weight gradients have the decoder's dtype. The first two are added
+    to those of `into` when it is given.
     """
     (n_tokens, row_size), (n_features, n_snapshots) = x.shape, gating.norm.shape
     n_gates, block = gating.gate.shape[1], _block(row_size)
@@ -333,10 +342,11 @@ def weight_gradients(
         d_theta, fired, pull, n_tokens, entries.capacity, n_features, n_snapshots, n_gates, STRETCH=gating.stretch,
         SNAPSHOTS=triton.next_power_of_2(n_snapshots), PLACES=_PLACES, num_warps=1, **held,
     )  # fmt: skip
-    d_encoder, d_decoder = torch.empty_like(decoder), torch.empty_like(decoder)
+    d_encoder, d_decoder = into or (torch.empty_like(decoder), torch.empty_like(decoder))
     _weight_gradients[(n_features, triton.cdiv(row_size, block))](
         *listed, entries.value, d_code, x, e, decoder, gating.gate, gating.cut, gating.lift, pull, d_encoder, d_decoder,
-        n_tokens, entries.capacity, n_snapshots, n_gates, row_size // n_gates, row_size, BLOCK=block, **held,
+        n_tokens, entries.capacity, n_snapshots, n_gates, row_size // n_gates, row_size, ADD=into is not None, BLOCK=block,
+        **held,
     )  # fmt: skip
     return d_encoder, d_decoder, d_bias, d_theta, fired.bool()
 

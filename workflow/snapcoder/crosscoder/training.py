@@ -13,7 +13,7 @@ from snapcoder.crosscoder.allocation import keep_freed_memory
 from snapcoder.crosscoder.auxiliary import auxiliary_loss
 from snapcoder.crosscoder.checkpoints import Checkpoint, CheckpointStore
 from snapcoder.crosscoder.convergence import late_growth, onset_counts, onsets
-from snapcoder.crosscoder.gates import batch_threshold, gate_norms, row_thresholds
+from snapcoder.crosscoder.gates import batch_threshold, device_batch_threshold, gate_norms, row_thresholds
 from snapcoder.crosscoder.gradients import Activation, Step, loss_and_gradients
 from snapcoder.crosscoder.initialisation import initial_parameters
 from snapcoder.crosscoder.interruption import Interrupted, stop_on_sigterm
@@ -26,7 +26,8 @@ from snapcoder.crosscoder.progress import Progress
 from snapcoder.crosscoder.schedules import active_features, batch_rows, learning_rate_factor, sparsity_factor
 from snapcoder.crosscoder.sharding import WHOLE, Shard
 from snapcoder.crosscoder.sparse import sparse_loss_and_gradients, use_threads
-from snapcoder.crosscoder.sparse_gpu import Capacity, gpu_loss_and_gradients
+from snapcoder.crosscoder.sparse_auxiliary import add_auxiliary
+from snapcoder.crosscoder.sparse_gpu import Capacity, gpu_loss_and_gradients, kernels_for
 from snapcoder.study.crosscoder import CrosscoderSettings
 
 logger = logging.getLogger(__name__)
@@ -108,12 +109,13 @@ def train(
 class Tracked:
     """What a run follows beside its weights; all that survives in a checkpoint.
 
-    threshold: BatchTopK's cut of the last update; mean_threshold: its moving average, the inference threshold; idle
-    [gate, feature]: updates since a gate last opened; fired: opened since the last score; onsets at the last score.
+    threshold: BatchTopK's cut of the last update; mean_threshold: its moving average, the inference threshold (on a GPU
+    both are 0-d tensors, which nobody waits for); idle [gate, feature]: updates since a gate last opened; fired: opened
+    since the last score; onsets at the last score.
     """
 
-    threshold: float
-    mean_threshold: float
+    threshold: float | Tensor
+    mean_threshold: float | Tensor
     idle: Tensor
     fired: Tensor
     onsets: Tensor
@@ -146,7 +148,7 @@ class Trainer:
         use_threads(torch.get_num_threads())
         keep_freed_memory()
         first = rows(self.order(0))
-        self.device = first.device
+        self.device, self.on_gpu = first.device, first.is_cuda  # on a GPU, no update waits for it
         self.parameters = initial_parameters(first, settings, shard)
         weights = weights_of(self.parameters)
         if settings.arm != "jumprelu":
@@ -161,7 +163,7 @@ class Trainer:
         self.capacity = Capacity.for_k(
             settings.k * settings.k_start, gate=settings.gate, n_features=self.parameters.n_features
         )
-        self._losses: tuple[float, float] | None = None
+        self._losses: tuple[float | Tensor, float | Tensor] | None = None
 
     @property
     def step(self) -> int:
@@ -186,61 +188,70 @@ class Trainer:
         )
         x = self.rows(self.order(self.step))
         z = encode(self.parameters, x, precision=settings.precision, shard=self.shard)
-        cut, lift = self._thresholds(z, k)
-        step = self._computed(x, z, cut, lift, sparse=is_sparse(settings, k=k, device=self.device.type))
+        norms = self.parameters.norms()
+        cut, lift = self._thresholds(z, norms, k)
+        step = self._computed(x, z, norms, cut, lift, sparse=self._is_sparse(k))
         if settings.arm == "batchtopk" and settings.auxiliary_weight > 0:
-            self._add_auxiliary(step, x[:SAMPLE_ROWS], z[:SAMPLE_ROWS], cut)
+            self._add_auxiliary(step, x[:SAMPLE_ROWS], z[:SAMPLE_ROWS], norms, cut)
         self._apply(step.gradients)
         tracked.idle = torch.where(step.fired, 0, tracked.idle + 1)
         tracked.fired |= step.fired
         self._losses = step.reconstruction, step.sparsity  # not the step: its gradients must not outlive it
         tracked.step += 1
 
-    def _computed(self, x: Tensor, z: Tensor, cut: Tensor | float, lift: Tensor | None, *, sparse: bool) -> Step:
-        """Return the step's loss and gradients, computed the way that `paths` chose."""
+    def _is_sparse(self, k: float) -> bool:
+        return is_sparse(self.settings, k=k, d_model=self.parameters.decoder.shape[2], device=self.device.type)
+
+    def _computed(
+        self, x: Tensor, z: Tensor, norms: Tensor, cut: Tensor | float, lift: Tensor | None, *, sparse: bool
+    ) -> Step:
+        """Return the step's loss and gradients, computed the way that `paths` chose; norms are the decoder's."""
         penalty = penalty_of(self.settings, self.step)
         shared: dict[str, Any] = {"activation": self.activation, "penalty": penalty, "lift": lift}
-        if sparse and self.device.type == "cpu":
-            return sparse_loss_and_gradients(self.parameters, x, z, cut, **shared, shard=self.shard)
+        if sparse and not self.on_gpu:
+            return sparse_loss_and_gradients(self.parameters, x, z, cut, **shared, shard=self.shard, norms=norms)
         if sparse and not self.shard.axis:  # split over several GPUs, a step is dense
-            return gpu_loss_and_gradients(self.parameters, x, z, cut, **shared, capacity=self.capacity)
+            return gpu_loss_and_gradients(self.parameters, x, z, cut, **shared, capacity=self.capacity, norms=norms)
         return loss_and_gradients(
             self.parameters, x, z, cut, **shared, precision=self.settings.precision, shard=self.shard
         )
 
-    def _thresholds(self, z: Tensor, k: float) -> tuple[Tensor | float, Tensor | None]:
+    def _thresholds(self, z: Tensor, norms: Tensor, k: float) -> tuple[Tensor | float, Tensor | None]:
         """Return the cut of this update, and for TopK what is added to it for each gate and token."""
         settings, tracked = self.settings, self.tracked
         if settings.arm in ("jumprelu", "relu_l1"):
             return self.inference_threshold(), None
-        norms = gate_norms(self.parameters.norms(), gate=settings.gate, shard=self.shard)
-        cut, lift = 0.0, None
+        gating = gate_norms(norms, gate=settings.gate, shard=self.shard)
+        cut: Tensor | float = 0.0
+        lift: Tensor | None = None
         if settings.arm == "topk":
-            lift = row_thresholds(z, norms, k=round(k), shard=self.shard)
-            tracked.threshold = float(self.shard.mean(lift[:, :SAMPLE_ROWS]))
+            lift = row_thresholds(z, gating, k=round(k), shard=self.shard)
+            mean = self.shard.mean(lift[:, :SAMPLE_ROWS])
+            tracked.threshold = mean if self.on_gpu else float(mean)
         else:
-            # Rows of a batch are in random order, so the first ones are a random sample.
-            sample, floor = z[:SAMPLE_ROWS], 0.5 * tracked.threshold
-            cut = batch_threshold(sample, norms, k=k, floor=floor, gate=settings.gate, shard=self.shard)
+            cut = self._batch_threshold(z[:SAMPLE_ROWS], gating, k)  # rows are in random order: a random sample
             tracked.threshold = cut
         decay = min(THRESHOLD_DECAY, self.step / (self.step + 1))  # a plain mean until the average has filled
         tracked.mean_threshold = decay * tracked.mean_threshold + (1 - decay) * tracked.threshold
         return cut, lift
 
-    def _add_auxiliary(self, step: Step, x: Tensor, z: Tensor, cut: Tensor | float) -> None:
-        settings = self.settings
+    def _batch_threshold(self, z: Tensor, gating: Tensor, k: float) -> float | Tensor:
+        gate, shard = self.settings.gate, self.shard
+        if self.on_gpu:
+            return device_batch_threshold(z, gating, k=k, places=self.capacity.places, gate=gate, shard=shard)
+        floor = 0.5 * float(self.tracked.threshold)
+        return batch_threshold(z, gating, k=k, floor=floor, gate=gate, shard=shard)
+
+    def _add_auxiliary(self, step: Step, x: Tensor, z: Tensor, norms: Tensor, cut: Tensor | float) -> None:
+        settings, k = self.settings, max(1, x.shape[2] // 2)
         residual = step.error[: len(x)] * (-0.5 * len(step.error) * self.shard.total_snapshots(x.shape[1]))
-        addition = auxiliary_loss(
-            self.parameters,
-            z,
-            residual,
-            self.tracked.idle >= settings.dead_after,
-            cut,
-            gate=settings.gate,
-            k=max(1, x.shape[2] // 2),
-            weight=settings.auxiliary_weight,
-            shard=self.shard,
-        )
+        dead = self.tracked.idle >= settings.dead_after
+        shared: dict[str, Any] = {"gate": settings.gate, "k": k, "weight": settings.auxiliary_weight}
+        if self.on_gpu and not self.shard.axis:
+            shared |= {"places": self.capacity.places, "kernels": kernels_for(self.device)}
+            add_auxiliary(step.gradients, self.parameters, norms, x, z, residual, dead, cut, **shared)
+            return
+        addition = auxiliary_loss(self.parameters, z, residual, dead, cut, **shared, shard=self.shard)
         if addition is not None:
             addition.add_to(step.gradients, x)
 
@@ -256,7 +267,8 @@ class Trainer:
         named = weights_of(gradients)
         # The threshold is left out of the clipping, as in the paper's code.
         clipped = {name: gradient for name, gradient in named.items() if name != "log_threshold"}
-        clip(list(clipped.values()), settings.clip, self.shard.joint_norm(clipped))
+        scale = clip(self.optimizer, settings.clip, self.shard.joint_norm(clipped))
+        named["log_threshold"].mul_(scale)  # the optimiser divides by it
         for group in self.optimizer.param_groups:
             (tensor,) = group["params"]
             tensor.grad = named[group["name"]].contiguous()
@@ -271,7 +283,7 @@ class Trainer:
         if self.settings.arm == "jumprelu":
             return self.parameters.log_threshold.exp()
         value = 0.0 if self.settings.arm == "relu_l1" else self.tracked.mean_threshold
-        return torch.full_like(self.parameters.encoder_bias, value)
+        return torch.zeros_like(self.parameters.encoder_bias) + value
 
     def score(self) -> None:
         """Append held-out scores of every snapshot to the history."""
@@ -328,8 +340,8 @@ class Trainer:
         tensors |= {"idle": tracked.idle, "fired": tracked.fired.to(torch.uint8), "onsets": tracked.onsets}
         facts = {
             "step": tracked.step,
-            "threshold": tracked.threshold,
-            "mean_threshold": tracked.mean_threshold,
+            "threshold": float(tracked.threshold),
+            "mean_threshold": float(tracked.mean_threshold),
             "history": tracked.history,
         }
         return Checkpoint(tensors, facts)

@@ -16,6 +16,8 @@ from snapcoder.crosscoder.metrics import Scores, evaluate
 from snapcoder.crosscoder.normalise import Normaliser, fit_normaliser
 from snapcoder.crosscoder.pools import STREAM_POOL_TOKENS, deal_pools, first_rows
 from snapcoder.crosscoder.processes import is_started, joined, own_checkpoint, own_device, own_shard, require_gpus
+from snapcoder.crosscoder.rows_ahead import RowsAhead
+from snapcoder.crosscoder.schedules import batch_rows
 from snapcoder.crosscoder.sharding import Shard, choose_axis
 from snapcoder.crosscoder.training import Order, Rows, Trained, train
 from snapcoder.job import Job
@@ -164,8 +166,15 @@ def _cached(
         pools = deal_pools(first_rows(rows.sequence[:n_train]), pool_tokens=settings.pool_tokens, seed=settings.seed)
         order = partial(pools.batch_rows, batch_size=settings.batch_size)
     memory_bytes = int(settings.memory_gb * 2**30)
+    n_heldout = len(rows) - n_train
     with open_aligned(job.paths("caches"), headers, memory_bytes=memory_bytes, scratch=scratch) as activations:
-        yield TrainingData(reader(activations, normaliser), n_train, len(rows) - n_train, order)
+        if not normaliser.center.is_cuda:
+            yield TrainingData(reader(activations, normaliser), n_train, n_heldout, order)
+            return
+        every = partial(batch_rows, batch_size=settings.batch_size, n_rows=n_train, seed=settings.seed)
+        with RowsAhead(activations, normaliser, order or every) as ahead:
+            yield TrainingData(ahead, n_train, n_heldout, ahead.order)
+        logger.info("crosscoder: training waited %.1f s for rows", ahead.waited)
 
 
 @contextmanager
@@ -208,7 +217,7 @@ def _streamed(
             def read(indices: np.ndarray) -> Tensor:
                 if indices.min() >= n_train:  # held-out rows are always those of the caches
                     return cached(indices - n_train + n_cached)
-                return normaliser.normalise(stream(indices).to(device))
+                return normaliser.normalise(stream(indices).to(device, non_blocking=True))
 
             order = partial(stream.batch_rows, batch_size=settings.batch_size)
             yield TrainingData(read, n_train, len(rows) - n_cached, order)
