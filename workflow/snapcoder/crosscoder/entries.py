@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from snapcoder.crosscoder import sparse_kernels as kernels
+from snapcoder.crosscoder import entry_kernels as kernels
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from snapcoder.crosscoder.gradients import Activation, Step
 from snapcoder.crosscoder.losses import Penalty
 from snapcoder.crosscoder.model import Parameters, rows_of
 from snapcoder.crosscoder.sharding import WHOLE, Shard
-from snapcoder.crosscoder.sparse_rows import block_width
 
 KINDS = {"none": 0, "l1": penalties.LINEAR, "tanh": penalties.TANH, "tanh_quad": penalties.TANH}
 
@@ -57,7 +56,7 @@ def sparse_loss_and_gradients(
     by_feature = listed.pointer, listed.token, listed.value
     per_entry = 1.0 / (n_tokens * shard.total_snapshots(n_snapshots))
 
-    width = block_width(n_snapshots * d_model // len(gating))
+    width = kernels.block_width(n_snapshots * d_model // len(gating))
     decoder = rows_of(parameters.decoder).view(n_features, -1, width).numpy()  # [feature, block, column]
     e = shard.once_over_features(parameters.decoder_bias - x).view(n_tokens, -1, width)  # of no code; soon E_s
     d_code, felt = np.empty_like(entries.value), np.zeros_like(entries.value)

@@ -1,71 +1,73 @@
 """The loops of the sparse path on a CPU, compiled at first use: what a step does with the few features that are on.
 
 Every token, or every feature, is summed by one thread in a fixed order: the result depends neither on the number of
-threads nor on how `bounds` [part + 1] divides tokens or features among them. Arrays: indptr [token + 1], feature and
-value [entry] list a batch's entries by token; pointer [feature + 1], token, entry and the like list the same entries by
-feature. Weights and activations are cut into blocks of columns, [feature or token, block, column], several per gate;
-gate [gate, feature] is what z is multiplied with before it is compared with cut [feature] + lift [gate, token].
+threads nor on how `bounds` [part + 1] divides tokens or features among them.
+
+Arrays: entries as in `entry_kernels`. Weights and activations are cut into blocks of columns, [feature or token, block,
+column], one or several per gate: a view of one block has no offset that a compiler would have to prove positive, and a
+block of all rows fits the second-level cache, where a matrix of whole rows would not. gate [gate, feature] is what z is
+multiplied with before it is compared with cut [feature] + lift [gate, token].
 """
 
 import numba
 import numpy as np
 
-from snapcoder.crosscoder.sparse_rows import FAST, PARALLEL, add_rows, multiply_rows
+from snapcoder.crosscoder.compilation import FAST, PARALLEL
 
-SPAN = 32
-"""Columns of z that are looked through only when one of them holds an entry."""
-
-
-@numba.njit(**PARALLEL)
-def count_entries(z, largest, low, counts):  # type: ignore[no-untyped-def]
-    """Count the features with z · largest > low[feature] of each token and span of features, counts [token, span]."""
-    for b in numba.prange(z.shape[0]):
-        for span in range(counts.shape[1]):
-            first = np.uint64(span * SPAN)
-            n = 0
-            for i in range(min(SPAN, z.shape[1] - span * SPAN)):
-                at = first + np.uint64(i)
-                n += z[b, at] * largest[at] > low[at]
-            counts[b, span] = n
+LARGEST_BLOCK = 192
+"""Columns of a block at most: 3072 rows of 4-byte numbers are then about as large as the second-level cache."""
 
 
-@numba.njit(**PARALLEL)
-def fill_entries(z, largest, low, counts, indptr, feature, value):  # type: ignore[no-untyped-def]
-    """Write the entries that `count_entries` counted."""
-    for b in numba.prange(z.shape[0]):
-        at = indptr[b]
-        for span in range(counts.shape[1]):
-            i, last = np.uint64(span * SPAN), at + counts[b, span]
-            while at < last:  # what is no entry is overwritten by the next one: no jump to mispredict
-                feature[at], value[at] = i, z[b, i]
-                at += z[b, i] * largest[i] > low[i]
-                i += np.uint64(1)
-
-
-@numba.njit(**PARALLEL)
-def score_entries(feature, value, norms, scores):  # type: ignore[no-untyped-def]
-    """Write each entry's z · norm at every gate to scores [entry, gate]; norms [feature, gate]."""
-    for at in numba.prange(feature.shape[0]):
-        own, norm = scores[at], norms[feature[at]]
-        for g in range(own.shape[0]):
-            own[g] = value[at] * norm[g]
+def block_width(width: int) -> int:
+    """Return into what blocks of columns a gate's `width` columns are cut: halves of halves, down to LARGEST_BLOCK."""
+    while width > LARGEST_BLOCK and width % 2 == 0:
+        width //= 2
+    return width
 
 
 @numba.njit(**FAST)
-def list_by_feature(indptr, feature, value, pointer, token, entry, code):  # type: ignore[no-untyped-def]
-    """List the entries by feature, tokens in order; pointer starts as zeros; code is value in this order."""
-    for at in range(feature.shape[0]):
-        pointer[feature[at] + 1] += 1
-    for i in range(pointer.shape[0] - 1):
-        pointer[i + 1] += pointer[i]
-    free = pointer[:-1].copy()
-    for b in range(indptr.shape[0] - 1):
-        for at in range(indptr[b], indptr[b + 1]):
-            place = free[feature[at]]
-            token[place] = b
-            entry[place] = at
-            code[place] = value[at]
-            free[feature[at]] = place + 1
+def add_rows(out, weight, row, n, matrix, block):  # type: ignore[no-untyped-def]
+    """Add Σ_j weight[j] · matrix[row[j], block] to out [column], j < n.
+
+    Four rows share one pass, so that `out` is loaded and stored once for four multiplications.
+    """
+    j = 0
+    while j + 4 <= n:
+        w0, w1, w2, w3 = weight[j], weight[j + 1], weight[j + 2], weight[j + 3]
+        m0, m1 = matrix[row[j], block], matrix[row[j + 1], block]
+        m2, m3 = matrix[row[j + 2], block], matrix[row[j + 3], block]
+        for c in range(out.shape[0]):
+            out[c] += w0 * m0[c] + w1 * m1[c] + w2 * m2[c] + w3 * m3[c]
+        j += 4
+    while j < n:
+        w0, m0 = weight[j], matrix[row[j], block]
+        for c in range(out.shape[0]):
+            out[c] += w0 * m0[c]
+        j += 1
+
+
+@numba.njit(**FAST)
+def multiply_rows(out, vector, row, n, matrix, block):  # type: ignore[no-untyped-def]
+    """Write Σ_c vector[c] · matrix[row[j], block, c] to out[j], j < n."""
+    zero = vector.dtype.type(0)
+    j = 0
+    while j + 4 <= n:
+        m0, m1 = matrix[row[j], block], matrix[row[j + 1], block]
+        m2, m3 = matrix[row[j + 2], block], matrix[row[j + 3], block]
+        s0, s1, s2, s3 = zero, zero, zero, zero
+        for c in range(vector.shape[0]):
+            s0 += vector[c] * m0[c]
+            s1 += vector[c] * m1[c]
+            s2 += vector[c] * m2[c]
+            s3 += vector[c] * m3[c]
+        out[j], out[j + 1], out[j + 2], out[j + 3] = s0, s1, s2, s3
+        j += 4
+    while j < n:
+        m0, s0 = matrix[row[j], block], zero
+        for c in range(vector.shape[0]):
+            s0 += vector[c] * m0[c]
+        out[j] = s0
+        j += 1
 
 
 @numba.njit(**FAST)

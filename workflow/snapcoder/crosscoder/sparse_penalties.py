@@ -6,7 +6,7 @@ norms [snapshot, feature]; marginal [feature] is the penalty's A / (B S).
 import numba
 import numpy as np
 
-from snapcoder.crosscoder.sparse_rows import FAST, PARALLEL
+from snapcoder.crosscoder.compilation import FAST, PARALLEL
 
 LINEAR, TANH = 1, 2
 

@@ -239,7 +239,7 @@ class Trainer:
         gate, shard = self.settings.gate, self.shard
         if self.on_gpu:
             return device_batch_threshold(z, gating, k=k, places=self.capacity.places, gate=gate, shard=shard)
-        floor = 0.5 * float(self.tracked.threshold)
+        floor = 0.8 * float(self.tracked.threshold)  # it moves slowly, and the search falls back to 0
         return batch_threshold(z, gating, k=k, floor=floor, gate=gate, shard=shard)
 
     def _add_auxiliary(self, step: Step, x: Tensor, z: Tensor, norms: Tensor, cut: Tensor | float) -> None:

@@ -1,9 +1,9 @@
-"""The innermost loops of the sparse path: sums of rows, and products with them, for any number of rows."""
+"""The innermost loops of the sparse path: sums of a few rows, and products with them."""
 
 import numpy as np
 import pytest
 
-from snapcoder.crosscoder.sparse_rows import LARGEST_BLOCK, add_rows, block_width, multiply_rows
+from snapcoder.crosscoder.sparse_kernels import LARGEST_BLOCK, add_rows, block_width, multiply_rows
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
