@@ -1,5 +1,6 @@
 """Several processes compute what one does: values, gradients and whole runs; auto splits what is summed least."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,14 +24,17 @@ from sharded_runs import (
     whole_parameters,
 )
 
+from snapcoder.crosscoder import sparse_torch
 from snapcoder.crosscoder.auxiliary import auxiliary_loss
-from snapcoder.crosscoder.gates import batch_threshold, gate_norms, row_thresholds
-from snapcoder.crosscoder.gradients import Activation, loss_and_gradients, reconstruction_error
+from snapcoder.crosscoder.gates import batch_threshold, device_batch_threshold, gate_norms, row_thresholds
+from snapcoder.crosscoder.gradients import Activation, Step, loss_and_gradients, reconstruction_error
 from snapcoder.crosscoder.losses import Penalty
 from snapcoder.crosscoder.metrics import evaluate
 from snapcoder.crosscoder.model import encode
 from snapcoder.crosscoder.sharding import choose_axis
 from snapcoder.crosscoder.sparse import sparse_loss_and_gradients
+from snapcoder.crosscoder.sparse_auxiliary import add_auxiliary
+from snapcoder.crosscoder.sparse_gpu import Capacity, gpu_loss_and_gradients
 
 
 @dataclass(frozen=True)
@@ -43,9 +47,14 @@ class Case:
     learns_threshold: bool
 
 
+PATHS: dict[str, Callable[..., Step]] = {
+    "dense": loss_and_gradients,
+    "sparse": sparse_loss_and_gradients,
+    "gpu": gpu_loss_and_gradients,
+}
 CASES = [
     Case(path, gate, penalty, penalty.kind == "tanh_quad")
-    for path in ("dense", "sparse")
+    for path in PATHS
     for gate in ("per_snapshot", "shared")
     for penalty in (Penalty("none"), Penalty("tanh_quad", 0.3, 4.0, 0.05), Penalty("l1", 0.2))
 ]
@@ -63,13 +72,21 @@ def everything(case: Case, axis: str) -> dict[str, object]:
     floored = batch_threshold(z, gating, k=3, floor=0.5 * threshold, gate=case.gate, shard=shard)
     chosen = parameters.log_threshold.exp() if case.learns_threshold else threshold
     activation = Activation(case.gate, case.learns_threshold, window=0.4, include_negative=case.path == "dense")
-    path = loss_and_gradients if case.path == "dense" else sparse_loss_and_gradients
-    step = path(parameters, x, z, chosen, activation=activation, penalty=case.penalty, shard=shard)
+    path: Callable[..., Step] = PATHS[case.path]
+    more = {"capacity": Capacity(z.shape[1])} if case.path == "gpu" else {}
+    step = path(parameters, x, z, chosen, activation=activation, penalty=case.penalty, shard=shard, **more)
     dead = cut(dead_heads(case.gate), ("snapshots" if case.gate == "per_snapshot" else "", "features"), shard)
     residual = step.error * (-0.5 * B * S)
-    addition = auxiliary_loss(parameters, z, residual, dead, threshold, gate=case.gate, k=2, weight=0.1, shard=shard)
+    shared = {"gate": case.gate, "k": 2, "weight": 0.1, "shard": shard}
+    addition = auxiliary_loss(parameters, z, residual, dead, threshold, **shared)  # type: ignore[arg-type]
     assert addition is not None
-    addition.add_to(step.gradients, x)
+    if case.path == "gpu":
+        add_auxiliary(
+            step.gradients, parameters, parameters.norms(), x, z, residual, dead, threshold, **shared,
+            places=z.shape[1], kernels=sparse_torch,
+        )  # type: ignore[arg-type]  # fmt: skip
+    else:
+        addition.add_to(step.gradients, x)
     gradients = step.gradients.named()
     cuts = parameters.log_threshold.exp() if case.learns_threshold else torch.full((z.shape[1],), threshold)
     scores = evaluate(
@@ -79,9 +96,10 @@ def everything(case: Case, axis: str) -> dict[str, object]:
     return {
         "threshold": threshold,
         "floored": floored,
+        "on a GPU": float(device_batch_threshold(z, gating, k=3, places=z.shape[1], gate=case.gate, shard=shard)),
         "auxiliary": addition.loss,
-        "reconstruction": step.reconstruction,
-        "sparsity": step.sparsity,
+        "reconstruction": float(step.reconstruction),
+        "sparsity": float(step.sparsity),
         "error": reconstruction_error(parameters, x, chosen, gate=case.gate, shard=shard),
         "norm": float(shard.joint_norm(gradients)),
         "row thresholds": shard.join_gates(row_thresholds(z, gating, k=3, shard=shard), gate=case.gate).numpy(),

@@ -70,7 +70,8 @@ def test_no_update_waits_and_the_run_is_that_of_a_cpu(device: str, changed: dict
                 torch.cuda.set_sync_debug_mode("default")
         # At first a feature's scores are equal at all snapshots: rounding decides which side of the threshold they lie.
         exact = step == 0 or (step < 8 and device == "cpu")
-        assert as_on_gpu.loss == pytest.approx(on_cpu.loss, rel=1e-4 if exact else 1e-2), step
+        near = 1e-4 if exact else 1e-2 if step < 12 else 3e-2
+        assert as_on_gpu.loss == pytest.approx(on_cpu.loss, rel=near), step
     assert on_cpu.tracked.idle.max() >= chosen.dead_after or chosen.arm != "batchtopk"  # some were revived
     for name, tensor in on_cpu.parameters.named().items():
         found = getattr(as_on_gpu.parameters, name).cpu()

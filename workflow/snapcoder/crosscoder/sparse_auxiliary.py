@@ -11,6 +11,7 @@ from torch import Tensor
 
 from snapcoder.crosscoder.gates import gate_norms
 from snapcoder.crosscoder.model import Parameters, rows_of
+from snapcoder.crosscoder.sharding import WHOLE, Shard
 from snapcoder.crosscoder.sparse_entries import NO_PENALTY, Gating
 
 
@@ -29,21 +30,36 @@ def add_auxiliary(
     weight: float,
     places: int,
     kernels: ModuleType,
+    shard: Shard = WHOLE,
 ) -> None:
     """Add the gradients of weight · mean ‖residual − auxiliary reconstruction‖² to those of a step, in place.
 
     x, residual [token, snapshot, model] and z [token, feature] are of the same rows; dead [gate, feature] as in
-    `auxiliary.auxiliary_loss`; norms is `parameters.norms()`. places: room per token for entries of features that live at other snapshots.
+    `auxiliary.auxiliary_loss`; norms is `parameters.norms()`. places: room per token for entries of features that live
+    at other snapshots. Tensors are those of the shard.
     """
     n_tokens, n_snapshots, d_model = x.shape
-    gating = _gating_of_the_dead(gate_norms(norms, gate=gate), norms, dead, threshold, n_tokens)
-    entries = kernels.select(_with_k_buried(z, gating.gate.amax(dim=1), dead.all(dim=0), k), gating, places + k)
+    gates = gate_norms(norms, gate=gate, shard=shard)
+    largest = shard.largest_over_snapshots(gates.amax(dim=0))
+    buried = shard.largest_over_snapshots((~dead).any(dim=0).to(torch.uint8)) == 0  # dead everywhere
+    gating = Gating(
+        norm=norms.T.contiguous(),
+        gate=torch.where(dead, largest, 0.0).T.contiguous(),
+        cut=torch.where(buried, 0.0, torch.zeros_like(largest) + threshold),  # z alone says which buried ones speak
+        lift=norms.new_zeros(len(gates), n_tokens),
+        half_window=0.0,
+        kind=NO_PENALTY,
+        stretch=1.0,
+        shard=shard,
+    )
+    entries = kernels.select(_with_k_buried(z, largest, buried, k, shard), gating, places + k)
     listed, decoder = entries.by_feature(parameters.n_features), rows_of(parameters.decoder)
-    bias = x.new_zeros(n_snapshots * d_model)
-    error, _ = kernels.reconstruct(entries, decoder, bias, residual.reshape(n_tokens, -1), gating)
-    e = error.mul_(2 * weight / (n_tokens * n_snapshots))
+    bias, data = x.new_zeros(n_snapshots * d_model), shard.once_over_features(residual.reshape(n_tokens, -1))
+    error, _ = kernels.reconstruct(entries, decoder, bias, data, gating)
+    e = shard.over_features(error).mul_(2 * weight / (n_tokens * shard.total_snapshots(n_snapshots)))
     nothing = torch.zeros_like(gating.cut)
     d_code, felt = kernels.code_gradients(entries, decoder, e, nothing, gating)
+    d_code = shard.over_snapshots(d_code)
     into = rows_of(gradients.encoder.transpose(1, 2)), rows_of(gradients.decoder)
     _, _, d_bias, _, _ = kernels.weight_gradients(
         entries, listed, d_code, felt, decoder, x.reshape(n_tokens, -1), e, nothing, gating, into
@@ -51,25 +67,9 @@ def add_auxiliary(
     gradients.encoder_bias.add_(d_bias)
 
 
-def _gating_of_the_dead(gates: Tensor, norms: Tensor, dead: Tensor, threshold: Tensor | float, n_tokens: int) -> Gating:
-    """Return a gating that opens the dead heads of what is on anywhere, and all heads of what is dead everywhere."""
-    largest = gates.amax(dim=0)
-    cut = torch.where(
-        dead.all(dim=0), 0.0, torch.zeros_like(largest) + threshold
-    )  # z alone says which buried ones speak
-    return Gating(
-        norm=norms.T.contiguous(),
-        gate=torch.where(dead, largest, 0.0).T.contiguous(),
-        cut=cut,
-        lift=norms.new_zeros(len(gates), n_tokens),
-        half_window=0.0,
-        kind=NO_PENALTY,
-        stretch=1.0,
-    )
-
-
-def _with_k_buried(z: Tensor, largest: Tensor, buried: Tensor, k: int) -> Tensor:
+def _with_k_buried(z: Tensor, largest: Tensor, buried: Tensor, k: int, shard: Shard) -> Tensor:
     """Return z [token, feature] with all but each token's k largest z · norm of the buried features set to 0."""
     scores = torch.where(buried, z * largest, -torch.inf)
-    level = scores.topk(min(k, scores.shape[1]), dim=1).values[:, -1:]
+    best = shard.join_features(scores.topk(min(k, scores.shape[1]), dim=1).values, 1)
+    level = best.topk(min(k, best.shape[1]), dim=1).values[:, -1:]
     return torch.where(buried & (scores < level), 0.0, z)

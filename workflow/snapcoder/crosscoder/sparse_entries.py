@@ -9,6 +9,7 @@ from snapcoder.crosscoder.gates import gate_norms
 from snapcoder.crosscoder.gradients import Activation
 from snapcoder.crosscoder.losses import Penalty
 from snapcoder.crosscoder.model import Parameters
+from snapcoder.crosscoder.sharding import WHOLE, Shard
 
 NO_PENALTY, LINEAR, TANH = 0, 1, 2
 _KINDS = {"none": NO_PENALTY, "l1": LINEAR, "tanh": TANH, "tanh_quad": TANH}
@@ -47,7 +48,8 @@ class Gating:
     """When an entry is on, and what its penalty is.
 
     norm [feature, snapshot]; gate [feature, gate] is what z is multiplied with before it is compared with
-    cut [feature] + lift [gate, token]; half_window is 0 when no threshold learns.
+    cut [feature] + lift [gate, token]; half_window is 0 when no threshold learns. Features, snapshots and gates are those
+    of the shard.
     """
 
     norm: Tensor
@@ -57,6 +59,7 @@ class Gating:
     half_window: float
     kind: int
     stretch: float
+    shard: Shard = WHOLE
 
     @classmethod
     def of(
@@ -69,11 +72,12 @@ class Gating:
         penalty: Penalty,
         dtype: torch.dtype,
         norms: Tensor | None = None,
+        shard: Shard = WHOLE,
     ) -> "Gating":
         """Return the gating of one batch, everything on the device of the parameters; norms as `parameters.norms()`."""
         if norms is None or norms.dtype != dtype:  # sums of squares of a bfloat16 decoder are taken in `dtype`
             norms = torch.linalg.vector_norm(parameters.decoder, dim=2, dtype=dtype)
-        gate = gate_norms(norms, gate=activation.gate)
+        gate = gate_norms(norms, gate=activation.gate, shard=shard)
         if isinstance(threshold, Tensor):
             cut = threshold.to(norms).expand(norms.shape[1]).contiguous()
         else:
@@ -87,11 +91,16 @@ class Gating:
             half_window=activation.window / 2 if activation.learns_threshold else 0.0,
             kind=_KINDS[penalty.kind],
             stretch=penalty.stretch,
+            shard=shard,
         )
 
     def lowest(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return largest [feature], low [feature] and floor [token]: candidates have z · largest > max(low + floor, 0)."""
-        return self.gate.amax(dim=1), self.cut - self.half_window, self.lift.amin(dim=0)
+        """Return largest [feature], low [feature] and floor [token]: candidates have z · largest > max(low + floor, 0).
+
+        They are over the gates of all processes, so that all list the same entries of a feature.
+        """
+        largest = self.shard.largest_over_snapshots(self.gate.amax(dim=1))
+        return largest, self.cut - self.half_window, -self.shard.largest_over_snapshots(-self.lift.amin(dim=0))
 
     def open(self, value: Tensor, feature: Tensor, g: int, tokens: slice) -> tuple[Tensor, Tensor, Tensor]:
         """Return u = value · gate at gate `g`, whether it is on, and whether its threshold feels it, like value."""

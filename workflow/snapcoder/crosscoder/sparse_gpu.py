@@ -18,6 +18,7 @@ from snapcoder.crosscoder.gradients import Activation, Step
 from snapcoder.crosscoder.losses import Penalty
 from snapcoder.crosscoder.model import Parameters, rows_of
 from snapcoder.crosscoder.paths import DISTINCT
+from snapcoder.crosscoder.sharding import WHOLE, Shard
 from snapcoder.crosscoder.sparse_entries import NO_PENALTY, Gating
 
 ROOM = 4.0
@@ -72,13 +73,14 @@ def gpu_loss_and_gradients(
     capacity: Capacity,
     kernels: ModuleType | None = None,
     norms: Tensor | None = None,
+    shard: Shard = WHOLE,
 ) -> Step:
     """Return what `gradients.loss_and_gradients` returns; reconstruction and sparsity are 0-d tensors on the device.
 
     x [token, snapshot, model] and the weights may be bfloat16: sums are float32, and each gradient has its weight's
     dtype. kernels is `sparse_triton` or `sparse_torch`, by default the one that `kernels_for` finds. A threshold that
     learns through a window must lie above it: below, nearly every entry counts and the dense path is the right one. norms
-    is `parameters.norms()`, when it is known already.
+    is `parameters.norms()`, when it is known already. Tensors are those of the shard; the losses are those of the whole.
     Raises ValueError for activation.include_negative with a threshold that learns.
     """
     if activation.learns_threshold and activation.include_negative:
@@ -87,27 +89,32 @@ def gpu_loss_and_gradients(
     n_tokens, n_snapshots, d_model = x.shape
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     flat, decoder = x.reshape(n_tokens, -1), rows_of(parameters.decoder)
-    per_entry = 1.0 / (n_tokens * n_snapshots)
+    per_entry = 1.0 / (n_tokens * shard.total_snapshots(n_snapshots))
     with torch.cuda.device_of(x):
-        gating = Gating.of(parameters, threshold, lift, n_tokens, activation, penalty, dtype, norms)
+        gating = Gating.of(parameters, threshold, lift, n_tokens, activation, penalty, dtype, norms, shard)
         entries = kernels.select(z.to(dtype).contiguous(), gating, capacity.places)
         capacity.count(entries.candidates)
         listed = entries.by_feature(parameters.n_features)
-        bias = parameters.decoder_bias.flatten()
-        error, squared = kernels.reconstruct(entries, decoder, bias, flat, gating)
+        bias, data = shard.once_over_features(parameters.decoder_bias.flatten()), shard.once_over_features(flat)
+        error, squared = kernels.reconstruct(entries, decoder, bias, data, gating)
+        if shard.axis == "features":
+            error = shard.over_features(error)
+            squared = torch.linalg.vector_norm(error).square()
         e = error.mul_(2 * per_entry)  # E_s
         if gating.kind == NO_PENALTY:
             q = torch.zeros_like(gating.cut)
         else:
-            q = kernels.penalty_sums(entries, listed, gating) * per_entry
+            q = shard.over_snapshots(kernels.penalty_sums(entries, listed, gating)) * per_entry
         marginal = penalty.marginal(q) * per_entry
         d_code, felt = kernels.code_gradients(entries, decoder, e, marginal, gating)
+        d_code = shard.over_snapshots(d_code)
         d_encoder, d_decoder, d_bias, d_theta, fired = kernels.weight_gradients(
             entries, listed, d_code, felt, decoder, flat, e, marginal, gating
         )
     log_threshold = torch.zeros_like(parameters.log_threshold)
     if activation.learns_threshold:
-        log_threshold -= (gating.cut.square() / activation.window * d_theta).to(log_threshold.dtype)
+        felt_by_all = shard.over_snapshots(gating.cut.square() / activation.window * d_theta)
+        log_threshold -= felt_by_all.to(log_threshold.dtype)
     shape = (parameters.n_features, n_snapshots, d_model)
     gradients = Parameters(
         encoder=d_encoder.view(shape).permute(1, 2, 0),
@@ -116,7 +123,8 @@ def gpu_loss_and_gradients(
         decoder_bias=e.view(n_tokens, n_snapshots, d_model).sum(dim=0).to(parameters.decoder_bias.dtype),
         log_threshold=log_threshold,
     )
-    return Step(squared * per_entry, penalty.total(q), gradients, fired, e.view_as(x))
+    reconstruction, sparsity = shard.over_snapshots(squared * per_entry), shard.over_features(penalty.total(q))
+    return Step(reconstruction, sparsity, gradients, fired, e.view_as(x))
 
 
 def kernels_for(device: torch.device) -> ModuleType:

@@ -210,8 +210,10 @@ class Trainer:
         shared: dict[str, Any] = {"activation": self.activation, "penalty": penalty, "lift": lift}
         if sparse and not self.on_gpu:
             return sparse_loss_and_gradients(self.parameters, x, z, cut, **shared, shard=self.shard, norms=norms)
-        if sparse and not self.shard.axis:  # split over several GPUs, a step is dense
-            return gpu_loss_and_gradients(self.parameters, x, z, cut, **shared, capacity=self.capacity, norms=norms)
+        if sparse:
+            return gpu_loss_and_gradients(
+                self.parameters, x, z, cut, **shared, capacity=self.capacity, norms=norms, shard=self.shard
+            )
         return loss_and_gradients(
             self.parameters, x, z, cut, **shared, precision=self.settings.precision, shard=self.shard
         )
@@ -247,9 +249,9 @@ class Trainer:
         residual = step.error[: len(x)] * (-0.5 * len(step.error) * self.shard.total_snapshots(x.shape[1]))
         dead = self.tracked.idle >= settings.dead_after
         shared: dict[str, Any] = {"gate": settings.gate, "k": k, "weight": settings.auxiliary_weight}
-        if self.on_gpu and not self.shard.axis:
+        if self.on_gpu:
             shared |= {"places": self.capacity.places, "kernels": kernels_for(self.device)}
-            add_auxiliary(step.gradients, self.parameters, norms, x, z, residual, dead, cut, **shared)
+            add_auxiliary(step.gradients, self.parameters, norms, x, z, residual, dead, cut, **shared, shard=self.shard)
             return
         addition = auxiliary_loss(self.parameters, z, residual, dead, cut, **shared, shard=self.shard)
         if addition is not None:
