@@ -110,7 +110,7 @@ def initialise(
     n_features = len(head)
     head *= norm / head.norm(dim=1, keepdim=True)
     head = head if like is None else head.to(like)  # before it is copied to all snapshots
-    decoder, encoder = (head[:, None].expand(n_features, n_snapshots, d_model).contiguous() for _ in range(2))
+    decoder, encoder = (head[:, None].repeat(1, n_snapshots, 1) for _ in range(2))  # never the same memory
     return Parameters(
         encoder=encoder.permute(1, 2, 0),
         decoder=decoder.permute(1, 0, 2),
