@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from dense_auxiliary import auxiliary_loss
 from torch import Tensor
 from torch.autograd import Function
 
-from snapcoder.crosscoder.auxiliary import auxiliary_loss
 from snapcoder.crosscoder.gates import batch_threshold, gate_norms
 from snapcoder.crosscoder.gradients import Activation, Step, loss_and_gradients, reconstruction_error
 from snapcoder.crosscoder.losses import Penalty, reconstruction_loss

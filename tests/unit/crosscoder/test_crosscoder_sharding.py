@@ -25,7 +25,6 @@ from sharded_runs import (
 )
 
 from snapcoder.crosscoder import sparse_torch
-from snapcoder.crosscoder.auxiliary import auxiliary_loss
 from snapcoder.crosscoder.gates import batch_threshold, device_batch_threshold, gate_norms, row_thresholds
 from snapcoder.crosscoder.gradients import Activation, Step, loss_and_gradients, reconstruction_error
 from snapcoder.crosscoder.losses import Penalty
@@ -34,6 +33,7 @@ from snapcoder.crosscoder.model import encode
 from snapcoder.crosscoder.sharding import choose_axis
 from snapcoder.crosscoder.sparse import sparse_loss_and_gradients
 from snapcoder.crosscoder.sparse_auxiliary import add_auxiliary
+from snapcoder.crosscoder.sparse_auxiliary_gpu import add_auxiliary_on_gpu
 from snapcoder.crosscoder.sparse_gpu import Capacity, gpu_loss_and_gradients
 
 
@@ -78,15 +78,13 @@ def everything(case: Case, axis: str) -> dict[str, object]:
     dead = cut(dead_heads(case.gate), ("snapshots" if case.gate == "per_snapshot" else "", "features"), shard)
     residual = step.error * (-0.5 * B * S)
     shared = {"gate": case.gate, "k": 2, "weight": 0.1, "shard": shard}
-    addition = auxiliary_loss(parameters, z, residual, dead, threshold, **shared)  # type: ignore[arg-type]
-    assert addition is not None
+    parts = step.gradients, parameters, parameters.norms(), x, z, residual, dead, threshold
+    before = step.gradients.encoder.clone()
     if case.path == "gpu":
-        add_auxiliary(
-            step.gradients, parameters, parameters.norms(), x, z, residual, dead, threshold, **shared,
-            places=z.shape[1], kernels=sparse_torch,
-        )  # type: ignore[arg-type]  # fmt: skip
+        add_auxiliary_on_gpu(*parts, **shared, places=z.shape[1], kernels=sparse_torch)  # type: ignore[arg-type]
     else:
-        addition.add_to(step.gradients, x)
+        add_auxiliary(*parts, **shared)  # type: ignore[arg-type]
+    assert shard.n_ranks > 1 or not torch.equal(step.gradients.encoder, before)
     gradients = step.gradients.named()
     cuts = parameters.log_threshold.exp() if case.learns_threshold else torch.full((z.shape[1],), threshold)
     scores = evaluate(
@@ -97,7 +95,6 @@ def everything(case: Case, axis: str) -> dict[str, object]:
         "threshold": threshold,
         "floored": floored,
         "on a GPU": float(device_batch_threshold(z, gating, k=3, places=z.shape[1], gate=case.gate, shard=shard)),
-        "auxiliary": addition.loss,
         "reconstruction": float(step.reconstruction),
         "sparsity": float(step.sparsity),
         "error": reconstruction_error(parameters, x, chosen, gate=case.gate, shard=shard),
@@ -117,7 +114,6 @@ def test_ranks_compute_the_values_and_gradients_of_a_single_process(axis: str, n
     expected = _every(cases, axis)  # here first: it also compiles the sparse path, once for all
     answers = run_in_ranks(n_ranks, _every, cases, axis, meeting=tmp_path / "meeting")
     for index, ours in enumerate(expected):
-        assert ours["auxiliary"] > 0  # type: ignore[operator]
         assert_close([answer[index] for answer in answers], ours, rtol=1e-10, atol=1e-12)
 
 

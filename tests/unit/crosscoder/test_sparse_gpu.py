@@ -14,18 +14,18 @@ from types import ModuleType
 
 import pytest
 import torch
+from dense_auxiliary import auxiliary_loss
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from never_reading import WithoutReading
 from torch import Tensor
 
 from snapcoder.crosscoder import sparse_torch
-from snapcoder.crosscoder.auxiliary import auxiliary_loss
 from snapcoder.crosscoder.gates import batch_threshold, device_batch_threshold, gate_norms
 from snapcoder.crosscoder.gradients import Activation, Step, loss_and_gradients
 from snapcoder.crosscoder.losses import Penalty
 from snapcoder.crosscoder.model import Parameters, encode, initialise
-from snapcoder.crosscoder.sparse_auxiliary import add_auxiliary
+from snapcoder.crosscoder.sparse_auxiliary_gpu import add_auxiliary_on_gpu
 from snapcoder.crosscoder.sparse_entries import Entries, Gating
 from snapcoder.crosscoder.sparse_gpu import Capacity, gpu_loss_and_gradients, kernels_for
 
@@ -264,7 +264,7 @@ def test_the_auxiliary_gradients_are_those_of_the_dense_way(gate: str, cut_is_a_
     assert addition is not None
     addition.add_to(expected, x)
     with WithoutReading():
-        add_auxiliary(
+        add_auxiliary_on_gpu(
             found, parameters, parameters.norms(), x, z, residual, dead, cut, **shared, places=12, kernels=KERNELS
         )  # type: ignore[arg-type]
     for name in ("encoder", "decoder", "encoder_bias"):
@@ -276,7 +276,7 @@ def test_where_nothing_is_dead_the_auxiliary_gradients_are_zero() -> None:
     parameters, x = planted(12)
     found = parameters.map(torch.Tensor.clone)
     nothing = torch.zeros(4, 8, dtype=torch.bool)
-    add_auxiliary(
+    add_auxiliary_on_gpu(
         found, parameters, parameters.norms(), x, encode(parameters, x), x, nothing, 0.1, gate="per_snapshot", k=3,
         weight=1.0, places=8, kernels=KERNELS,
     )  # fmt: skip

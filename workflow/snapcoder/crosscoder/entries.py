@@ -34,6 +34,13 @@ class EntriesByFeature:
     entry: np.ndarray
     value: np.ndarray
 
+    def sums(self, d_code: np.ndarray, felt: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return d_code [entry, by token] in the order of this list, and its sums and those of felt, [feature]."""
+        n_features, gradient = len(self.pointer) - 1, np.empty_like(d_code)
+        d_bias, d_theta = np.empty(n_features, d_code.dtype), np.empty(n_features, d_code.dtype)
+        kernels.sum_by_feature(self.pointer, self.entry, d_code, felt, gradient, d_bias, d_theta)
+        return gradient, d_bias, d_theta
+
     def busy_and_idle(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the features that have entries, and those that have none."""
         counts = np.diff(self.pointer)

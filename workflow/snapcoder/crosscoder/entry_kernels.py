@@ -63,3 +63,15 @@ def list_by_feature(indptr, feature, value, pointer, token, entry, code):  # typ
             entry[place] = at
             code[place] = value[at]
             free[feature[at]] = place + 1
+
+
+@numba.njit(**PARALLEL)
+def sum_by_feature(pointer, entry, d_code, felt, gradient, d_bias, d_theta):  # type: ignore[no-untyped-def]
+    """List d_code by feature, as gradient, and write its sums and those of felt to d_bias and d_theta."""
+    for i in numba.prange(d_bias.shape[0]):
+        bias, theta = 0.0, 0.0
+        for place in range(pointer[i], pointer[i + 1]):
+            gradient[place] = d_code[entry[place]]
+            bias += gradient[place]
+            theta += felt[entry[place]]
+        d_bias[i], d_theta[i] = bias, theta

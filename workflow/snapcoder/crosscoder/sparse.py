@@ -11,7 +11,7 @@ from torch import Tensor
 
 from snapcoder.crosscoder import sparse_kernels as kernels
 from snapcoder.crosscoder import sparse_penalties as penalties
-from snapcoder.crosscoder.entries import select
+from snapcoder.crosscoder.entries import Entries, select
 from snapcoder.crosscoder.gates import gate_norms
 from snapcoder.crosscoder.gradients import Activation, Step
 from snapcoder.crosscoder.losses import Penalty
@@ -59,14 +59,9 @@ def sparse_loss_and_gradients(
     width = kernels.block_width(n_snapshots * d_model // len(gating))
     decoder = rows_of(parameters.decoder).view(n_features, -1, width).numpy()  # [feature, block, column]
     e = shard.once_over_features(parameters.decoder_bias - x).view(n_tokens, -1, width)  # of no code; soon E_s
-    d_code, felt = np.empty_like(entries.value), np.zeros_like(entries.value)
-    arrays = _parts(entries.indptr), *by_token, decoder, *gates
-    if shard.axis == "features" or half_window > 0:
-        kernels.reconstruct(*arrays, e.numpy())
-        e = shard.over_features(e).mul_(2 * per_entry)
-        kernels.code_gradients(*arrays, e.numpy(), half_window, d_code, felt)
-    else:
-        kernels.errors_and_code_gradients(*arrays, dtype.type(2 * per_entry), e.numpy(), d_code)
+    e, d_code, felt = errors_and_code_gradients(
+        entries, decoder, gates, e, 2 * per_entry, half_window=half_window, shard=shard
+    )
     reconstruction = shard.number_over_snapshots(float(torch.linalg.vector_norm(e)) ** 2 / (4 * per_entry))
 
     shape = KINDS[penalty.kind], penalty.stretch
@@ -79,17 +74,16 @@ def sparse_loss_and_gradients(
         penalties.add_to_code_gradients(*by_token, norms.numpy(), *gates, marginal, *shape, half_window, d_code, felt)
     shard.over_snapshots(torch.from_numpy(d_code))
 
-    gradient, d_bias, d_theta = np.empty_like(d_code), np.empty(n_features, dtype), np.empty(n_features, dtype)
-    kernels.sum_by_feature(listed.pointer, listed.entry, d_code, felt, gradient, d_bias, d_theta)
+    gradient, d_bias, d_theta = listed.sums(d_code, felt)
     d_encoder, d_decoder = np.empty(decoder.shape, dtype), np.empty(decoder.shape, dtype)
     fired = np.zeros(gating.shape, dtype=bool)
     busy, idle = listed.busy_and_idle()
     kernels.clear_rows(idle, d_encoder, d_decoder)
-    parts = _parts(np.append(listed.pointer[busy], listed.pointer[-1]))
+    parts = parts_of(np.append(listed.pointer[busy], listed.pointer[-1]))
     kernels.encoder_gradients(
-        parts, busy, listed.pointer, listed.token, gradient, x.reshape(e.shape).numpy(), d_encoder
+        parts, busy, listed.pointer, listed.token, gradient, x.reshape(e.shape).numpy(), d_encoder, True
     )  # fmt: skip
-    kernels.decoder_gradients(parts, busy, *by_feature, e.numpy(), *gates, d_decoder, fired)
+    kernels.decoder_gradients(parts, busy, *by_feature, e.numpy(), *gates, d_decoder, fired, True)
     rows = n_features, n_snapshots, d_model
     if penalty.kind != "none":
         penalties.add_to_decoder_gradients(
@@ -109,7 +103,33 @@ def sparse_loss_and_gradients(
     return Step(reconstruction, sparsity, gradients, torch.from_numpy(fired), e.view_as(x))
 
 
-def _parts(starts: np.ndarray) -> np.ndarray:
+def errors_and_code_gradients(
+    entries: Entries,
+    decoder: np.ndarray,
+    gates: tuple[np.ndarray, np.ndarray, np.ndarray],
+    e: Tensor,
+    scale: float,
+    *,
+    half_window: float = 0.0,
+    shard: Shard = WHOLE,
+) -> tuple[Tensor, np.ndarray, np.ndarray]:
+    """Return e = scale · (Σ f decoder + e), the gradients of the codes, and what thresholds feel [entry].
+
+    decoder [feature, block, column]; gates: gate [gate, feature], cut [feature] and lift [gate, token]; e [token, block,
+    column] may be overwritten.
+    """
+    d_code, felt = np.empty_like(entries.value), np.zeros_like(entries.value)
+    arrays = parts_of(entries.indptr), entries.indptr, entries.feature, entries.value, decoder, *gates
+    if shard.axis == "features" or half_window > 0:
+        kernels.reconstruct(*arrays, e.numpy())
+        e = shard.over_features(e).mul_(scale)
+        kernels.code_gradients(*arrays, e.numpy(), half_window, d_code, felt)
+    else:
+        kernels.errors_and_code_gradients(*arrays, decoder.dtype.type(scale), e.numpy(), d_code)
+    return e, d_code, felt
+
+
+def parts_of(starts: np.ndarray) -> np.ndarray:
     """Return bounds [thread + 1] that divide tokens, or features, into parts of about equal work.
 
     starts [token + 1] is where their entries start; one without entries counts as one, since it is visited too.

@@ -1,18 +1,15 @@
-"""The auxiliary loss of `auxiliary` on a GPU: the same gradients, by the sparse path, and nothing is read back.
+"""The gradients of the auxiliary loss on a CPU."""
 
-What silent heads would say is a sparse code too: an entry that is on somewhere speaks at the snapshots where its heads
-are dead. So it is a step of its own, with the residual as data and the gates of dead heads open instead of the others.
-"""
-
-from types import ModuleType
-
+import numpy as np
 import torch
 from torch import Tensor
 
-from snapcoder.crosscoder.gates import gate_norms
+from snapcoder.crosscoder import sparse_kernels as kernels
+from snapcoder.crosscoder.auxiliary import Opened, rows_in_place
+from snapcoder.crosscoder.entries import select
 from snapcoder.crosscoder.model import Parameters, rows_of
 from snapcoder.crosscoder.sharding import WHOLE, Shard
-from snapcoder.crosscoder.sparse_entries import NO_PENALTY, Gating
+from snapcoder.crosscoder.sparse import errors_and_code_gradients, parts_of
 
 
 def add_auxiliary(
@@ -28,48 +25,37 @@ def add_auxiliary(
     gate: str,
     k: int,
     weight: float,
-    places: int,
-    kernels: ModuleType,
     shard: Shard = WHOLE,
 ) -> None:
     """Add the gradients of weight · mean ‖residual − auxiliary reconstruction‖² to those of a step, in place.
 
-    x, residual [token, snapshot, model] and z [token, feature] are of the same rows; dead [gate, feature] as in
-    `auxiliary.auxiliary_loss`; norms is `parameters.norms()`. places: room per token for entries of features that live
-    at other snapshots. Tensors are those of the shard.
+    x, residual [token, snapshot, model] and z [token, feature] are of the same rows; residual x − x̂ is taken as given.
+    norms is `parameters.norms()`; dead [gate, feature], threshold, gate and k as in `auxiliary.Opened`. Tensors are those
+    of the shard.
     """
+    if not shard.agree(bool(dead.any())):
+        return
     n_tokens, n_snapshots, d_model = x.shape
-    gates = gate_norms(norms, gate=gate, shard=shard)
-    largest = shard.largest_over_snapshots(gates.amax(dim=0))
-    buried = shard.largest_over_snapshots((~dead).any(dim=0).to(torch.uint8)) == 0  # dead everywhere
-    gating = Gating(
-        norm=norms.T.contiguous(),
-        gate=torch.where(dead, largest, 0.0).T.contiguous(),
-        cut=torch.where(buried, 0.0, torch.zeros_like(largest) + threshold),  # z alone says which buried ones speak
-        lift=norms.new_zeros(len(gates), n_tokens),
-        half_window=0.0,
-        kind=NO_PENALTY,
-        stretch=1.0,
-        shard=shard,
+    opened = Opened.to_the_dead(z, norms, dead, threshold, gate=gate, k=k, shard=shard)
+    largest = shard.largest_over_snapshots(opened.gate.amax(dim=0))
+    entries = select(opened.z.contiguous().numpy(), largest.numpy(), opened.cut.numpy())
+    listed = entries.by_feature(parameters.n_features)
+    width = kernels.block_width(n_snapshots * d_model // len(opened.gate))
+    decoder = rows_of(parameters.decoder).view(parameters.n_features, -1, width).numpy()
+    gates = opened.gate.numpy(), opened.cut.numpy(), np.zeros((len(opened.gate), n_tokens), decoder.dtype)
+    scale = 2 * weight / (n_tokens * shard.total_snapshots(n_snapshots))
+    e, d_code, _ = errors_and_code_gradients(
+        entries, decoder, gates, shard.once_over_features(-residual).view(n_tokens, -1, width), scale, shard=shard
     )
-    entries = kernels.select(_with_k_buried(z, largest, buried, k, shard), gating, places + k)
-    listed, decoder = entries.by_feature(parameters.n_features), rows_of(parameters.decoder)
-    bias, data = x.new_zeros(n_snapshots * d_model), shard.once_over_features(residual.reshape(n_tokens, -1))
-    error, _ = kernels.reconstruct(entries, decoder, bias, data, gating)
-    e = shard.over_features(error).mul_(2 * weight / (n_tokens * shard.total_snapshots(n_snapshots)))
-    nothing = torch.zeros_like(gating.cut)
-    d_code, felt = kernels.code_gradients(entries, decoder, e, nothing, gating)
-    d_code = shard.over_snapshots(d_code)
-    into = rows_of(gradients.encoder.transpose(1, 2)), rows_of(gradients.decoder)
-    _, _, d_bias, _, _ = kernels.weight_gradients(
-        entries, listed, d_code, felt, decoder, x.reshape(n_tokens, -1), e, nothing, gating, into
+    shard.over_snapshots(torch.from_numpy(d_code))
+    gradient, d_bias, _ = listed.sums(d_code, np.zeros_like(d_code))
+    d_encoder, d_decoder = (rows.view(decoder.shape).numpy() for rows in rows_in_place(gradients))
+    busy, _ = listed.busy_and_idle()
+    parts, fired = parts_of(np.append(listed.pointer[busy], listed.pointer[-1])), np.empty(gates[0].shape, dtype=bool)
+    kernels.encoder_gradients(
+        parts, busy, listed.pointer, listed.token, gradient, x.reshape(e.shape).numpy(), d_encoder, False
     )
-    gradients.encoder_bias.add_(d_bias)
-
-
-def _with_k_buried(z: Tensor, largest: Tensor, buried: Tensor, k: int, shard: Shard) -> Tensor:
-    """Return z [token, feature] with all but each token's k largest z · norm of the buried features set to 0."""
-    scores = torch.where(buried, z * largest, -torch.inf)
-    best = shard.join_features(scores.topk(min(k, scores.shape[1]), dim=1).values, 1)
-    level = best.topk(min(k, best.shape[1]), dim=1).values[:, -1:]
-    return torch.where(buried & (scores < level), 0.0, z)
+    kernels.decoder_gradients(
+        parts, busy, listed.pointer, listed.token, listed.value, e.numpy(), *gates, d_decoder, fired, False
+    )
+    gradients.encoder_bias.add_(torch.from_numpy(d_bias))

@@ -156,18 +156,6 @@ def code_gradients(  # type: ignore[no-untyped-def]
 
 
 @numba.njit(**PARALLEL)
-def sum_by_feature(pointer, entry, d_code, felt, gradient, d_bias, d_theta):  # type: ignore[no-untyped-def]
-    """List d_code by feature, as gradient, and write its sums and those of felt to d_bias and d_theta."""
-    for i in numba.prange(d_bias.shape[0]):
-        bias, theta = 0.0, 0.0
-        for place in range(pointer[i], pointer[i + 1]):
-            gradient[place] = d_code[entry[place]]
-            bias += gradient[place]
-            theta += felt[entry[place]]
-        d_bias[i], d_theta[i] = bias, theta
-
-
-@numba.njit(**PARALLEL)
 def clear_rows(idle, d_encoder, d_decoder):  # type: ignore[no-untyped-def]
     """Write zeros to the encoder and decoder rows of features without entries, a whole row at a time."""
     for j in numba.prange(idle.shape[0]):
@@ -176,22 +164,26 @@ def clear_rows(idle, d_encoder, d_decoder):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(**PARALLEL)
-def encoder_gradients(bounds, busy, pointer, token, gradient, x, d_encoder):  # type: ignore[no-untyped-def]
-    """Write Σ gradient · x to the encoder rows of the features `busy`; bounds divides this list."""
+def encoder_gradients(bounds, busy, pointer, token, gradient, x, d_encoder, fresh):  # type: ignore[no-untyped-def]
+    """Write Σ gradient · x to the encoder rows of the features `busy`, or add it to them when they are not fresh.
+
+    bounds divides this list.
+    """
     parts = bounds.shape[0] - 1
     for task in numba.prange(x.shape[1] * parts):  # a thread gets tasks in order: it reads few blocks of x
         block, part = task // parts, task % parts
         for i in busy[bounds[part] : bounds[part + 1]]:
             own, first, last = d_encoder[i, block], pointer[i], pointer[i + 1]
-            own[:] = 0
+            if fresh:
+                own[:] = 0
             add_rows(own, gradient[first:last], token[first:last], last - first, x, block)
 
 
 @numba.njit(**PARALLEL)
 def decoder_gradients(  # type: ignore[no-untyped-def]
-    bounds, busy, pointer, token, code, e, gate, cut, lift, d_decoder, fired
+    bounds, busy, pointer, token, code, e, gate, cut, lift, d_decoder, fired, fresh
 ):
-    """Write Σ f · e to the decoder rows of the features `busy`, and which of their gates opened."""
+    """Write Σ f · e to the decoder rows of the features `busy`, or add it, and write which of their gates opened."""
     parts, blocks_per_gate = bounds.shape[0] - 1, e.shape[1] // gate.shape[0]
     for task in numba.prange(e.shape[1] * parts):
         row, weight = np.empty(e.shape[0], token.dtype), np.empty(e.shape[0], code.dtype)
@@ -203,7 +195,8 @@ def decoder_gradients(  # type: ignore[no-untyped-def]
                 row[n], weight[n] = token[place], code[place]
                 n += code[place] * gate[g, i] > cut[i] + lift[g, token[place]]
             own = d_decoder[i, block]
-            own[:] = 0
+            if fresh:
+                own[:] = 0
             add_rows(own, weight, row, n, e, block)
             if block % blocks_per_gate == 0:
                 fired[g, i] = n > 0

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from snapcoder.crosscoder.allocation import keep_freed_memory
-from snapcoder.crosscoder.auxiliary import auxiliary_loss
 from snapcoder.crosscoder.checkpoints import Checkpoint, CheckpointStore
 from snapcoder.crosscoder.convergence import late_growth, onset_counts, onsets
 from snapcoder.crosscoder.gates import batch_threshold, device_batch_threshold, gate_norms, row_thresholds
@@ -27,6 +26,7 @@ from snapcoder.crosscoder.schedules import active_features, batch_rows, learning
 from snapcoder.crosscoder.sharding import WHOLE, Shard
 from snapcoder.crosscoder.sparse import sparse_loss_and_gradients, use_threads
 from snapcoder.crosscoder.sparse_auxiliary import add_auxiliary
+from snapcoder.crosscoder.sparse_auxiliary_gpu import add_auxiliary_on_gpu
 from snapcoder.crosscoder.sparse_gpu import Capacity, gpu_loss_and_gradients, kernels_for
 from snapcoder.study.crosscoder import CrosscoderSettings
 
@@ -249,13 +249,12 @@ class Trainer:
         residual = step.error[: len(x)] * (-0.5 * len(step.error) * self.shard.total_snapshots(x.shape[1]))
         dead = self.tracked.idle >= settings.dead_after
         shared: dict[str, Any] = {"gate": settings.gate, "k": k, "weight": settings.auxiliary_weight}
+        parts = step.gradients, self.parameters, norms, x, z, residual, dead, cut
         if self.on_gpu:
             shared |= {"places": self.capacity.places, "kernels": kernels_for(self.device)}
-            add_auxiliary(step.gradients, self.parameters, norms, x, z, residual, dead, cut, **shared, shard=self.shard)
-            return
-        addition = auxiliary_loss(self.parameters, z, residual, dead, cut, **shared, shard=self.shard)
-        if addition is not None:
-            addition.add_to(step.gradients, x)
+            add_auxiliary_on_gpu(*parts, **shared, shard=self.shard)
+        else:
+            add_auxiliary(*parts, **shared, shard=self.shard)
 
     def _apply(self, gradients: Parameters) -> None:
         settings = self.settings
