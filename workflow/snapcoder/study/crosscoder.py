@@ -40,7 +40,7 @@ class CrosscoderSettings:
         choices=("batchtopk", "topk", "jumprelu", "relu_l1"),
     )
     n_features: int = setting(1024, "Size of the dictionary.", unit="features", minimum=8, maximum=10_000_000)
-    steps: int = setting(600, "Length of training.", unit="optimiser steps", minimum=1)
+    steps: int = setting(1500, "Length of training.", unit="optimiser steps", minimum=1)
     batch_size: int = setting(1024, "Rows per step.", unit="tokens", minimum=8)
     lr: float = setting(4e-3, "Peak learning rate (Adam).", minimum=1e-8, maximum=1.0)
     lr_warmup_steps: int = setting(30, "Linear warm-up of the learning rate.", unit="optimiser steps", minimum=0)
