@@ -1,12 +1,14 @@
-"""The auxiliary loss in dense products, as its formula says: what the sparse ways are compared with."""
+"""The auxiliary loss in dense products, as its formula says, and what compares the sparse ways with it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from snapcoder.crosscoder.auxiliary import Opened
 from snapcoder.crosscoder.gates import gate_norms, is_on
-from snapcoder.crosscoder.model import Parameters
+from snapcoder.crosscoder.model import Parameters, encode
 
 
 @dataclass(frozen=True)
@@ -72,3 +74,35 @@ def _largest(scores: Tensor, k: int) -> Tensor:
     if scores.shape[1] < k:
         return torch.ones_like(scores, dtype=torch.bool)
     return scores >= scores.topk(k, dim=1).values[:, -1:]
+
+
+AddTo = Callable[[Parameters, Opened, Tensor], None]
+"""Adds the gradients of the auxiliary loss of weight 0.3 to a step's, given what is opened and the residual."""
+
+
+def assert_added_as_dense(
+    add: AddTo, gradients: Callable[[], Parameters], parameters: Parameters, x: Tensor, gate: str, cut: Tensor | float
+) -> None:
+    """Hold what a sparse way adds to `gradients` against the dense way; some are dead somewhere, four everywhere."""
+    z, n_features = encode(parameters, x), parameters.n_features
+    residual = torch.randn(x.shape, generator=torch.Generator().manual_seed(1), dtype=x.dtype)
+    n_gates = parameters.n_snapshots if gate == "per_snapshot" else 1
+    dead = torch.rand(n_gates, n_features, generator=torch.Generator().manual_seed(2)) < 0.5
+    dead[:, :4] = True  # more than may speak
+    before, expected, found = (gradients() for _ in range(3))
+    addition = auxiliary_loss(parameters, z, residual, dead, cut, gate=gate, k=2, weight=0.3)
+    assert addition is not None
+    addition.add_to(expected, x)
+    add(found, Opened.to_the_dead(z, parameters.norms(), dead, cut, gate=gate, k=2), residual)
+    for name in ("encoder", "decoder", "encoder_bias"):
+        torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=1e-9, atol=1e-12, msg=name)
+        assert not torch.equal(getattr(expected, name), getattr(before, name)), name
+
+
+def assert_nothing_added(add: AddTo, parameters: Parameters, x: Tensor) -> None:
+    """Hold that a sparse way adds nothing where nothing is dead."""
+    found, nothing = parameters.map(torch.Tensor.clone), torch.zeros(parameters.norms().shape, dtype=torch.bool)
+    z, norms = encode(parameters, x), parameters.norms()
+    add(found, Opened.to_the_dead(z, norms, nothing, 0.1, gate="per_snapshot", k=3), x)
+    for name, tensor in found.named().items():
+        assert torch.equal(tensor, getattr(parameters, name)), name

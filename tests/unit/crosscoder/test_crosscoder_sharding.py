@@ -25,6 +25,7 @@ from sharded_runs import (
 )
 
 from snapcoder.crosscoder import sparse_torch
+from snapcoder.crosscoder.auxiliary import Opened
 from snapcoder.crosscoder.gates import batch_threshold, device_batch_threshold, gate_norms, row_thresholds
 from snapcoder.crosscoder.gradients import Activation, Step, loss_and_gradients, reconstruction_error
 from snapcoder.crosscoder.losses import Penalty
@@ -77,13 +78,13 @@ def everything(case: Case, axis: str) -> dict[str, object]:
     step = path(parameters, x, z, chosen, activation=activation, penalty=case.penalty, shard=shard, **more)
     dead = cut(dead_heads(case.gate), ("snapshots" if case.gate == "per_snapshot" else "", "features"), shard)
     residual = step.error * (-0.5 * B * S)
-    shared = {"gate": case.gate, "k": 2, "weight": 0.1, "shard": shard}
-    parts = step.gradients, parameters, parameters.norms(), x, z, residual, dead, threshold
+    opened = Opened.to_the_dead(z, parameters.norms(), dead, threshold, gate=case.gate, k=2, shard=shard)
+    parts = step.gradients, parameters, opened, x, residual
     before = step.gradients.encoder.clone()
     if case.path == "gpu":
-        add_auxiliary_on_gpu(*parts, **shared, places=z.shape[1], kernels=sparse_torch)  # type: ignore[arg-type]
+        add_auxiliary_on_gpu(*parts, weight=0.1, places=z.shape[1] + 2, kernels=sparse_torch, shard=shard)
     else:
-        add_auxiliary(*parts, **shared)  # type: ignore[arg-type]
+        add_auxiliary(*parts, weight=0.1, shard=shard)
     assert shard.n_ranks > 1 or not torch.equal(step.gradients.encoder, before)
     gradients = step.gradients.named()
     cuts = parameters.log_threshold.exp() if case.learns_threshold else torch.full((z.shape[1],), threshold)

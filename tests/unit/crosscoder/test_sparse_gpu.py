@@ -14,13 +14,14 @@ from types import ModuleType
 
 import pytest
 import torch
-from dense_auxiliary import auxiliary_loss
+from dense_auxiliary import assert_added_as_dense, assert_nothing_added
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from never_reading import WithoutReading
 from torch import Tensor
 
 from snapcoder.crosscoder import sparse_torch
+from snapcoder.crosscoder.auxiliary import Opened
 from snapcoder.crosscoder.gates import batch_threshold, device_batch_threshold, gate_norms
 from snapcoder.crosscoder.gradients import Activation, Step, loss_and_gradients
 from snapcoder.crosscoder.losses import Penalty
@@ -249,39 +250,18 @@ def test_no_step_waits_for_the_device(learns: bool) -> None:
 @pytest.mark.parametrize("gate", ["per_snapshot", "shared"])
 def test_the_auxiliary_gradients_are_those_of_the_dense_way(gate: str, cut_is_a_tensor: bool) -> None:
     parameters, x = planted(11, tokens=6, features=12)
-    z = encode(parameters, x)
-    residual = torch.randn(x.shape, generator=torch.Generator().manual_seed(1), dtype=x.dtype)
-    dead = torch.rand(4 if gate == "per_snapshot" else 1, 12, generator=torch.Generator().manual_seed(2)) < 0.5
-    dead[:, :4] = True  # dead everywhere, more than may speak
     cut = torch.tensor(0.4, dtype=x.dtype) if cut_is_a_tensor else 0.4
-    shared = {"gate": gate, "k": 2, "weight": 0.3}
-    expected = loss_and_gradients(
-        parameters, x, z, 0.4, activation=Activation(gate), penalty=Penalty("none")
-    ).gradients  # fmt: skip
-    before = expected.map(torch.Tensor.clone)
-    found = loss_and_gradients(parameters, x, z, 0.4, activation=Activation(gate), penalty=Penalty("none")).gradients
-    addition = auxiliary_loss(parameters, z, residual, dead, 0.4, **shared)  # type: ignore[arg-type]
-    assert addition is not None
-    addition.add_to(expected, x)
-    with WithoutReading():
-        add_auxiliary_on_gpu(
-            found, parameters, parameters.norms(), x, z, residual, dead, cut, **shared, places=12, kernels=KERNELS
-        )  # type: ignore[arg-type]
-    for name in ("encoder", "decoder", "encoder_bias"):
-        torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=1e-9, atol=1e-12, msg=name)
-        assert not torch.equal(getattr(expected, name), getattr(before, name)), name
+    options = {"activation": Activation(gate), "penalty": Penalty("none")}
 
+    def gradients() -> Parameters:
+        return loss_and_gradients(parameters, x, encode(parameters, x), 0.4, **options).gradients  # type: ignore[arg-type]
 
-def test_where_nothing_is_dead_the_auxiliary_gradients_are_zero() -> None:
-    parameters, x = planted(12)
-    found = parameters.map(torch.Tensor.clone)
-    nothing = torch.zeros(4, 8, dtype=torch.bool)
-    add_auxiliary_on_gpu(
-        found, parameters, parameters.norms(), x, encode(parameters, x), x, nothing, 0.1, gate="per_snapshot", k=3,
-        weight=1.0, places=8, kernels=KERNELS,
-    )  # fmt: skip
-    for name, tensor in found.named().items():
-        assert torch.equal(tensor, getattr(parameters, name)), name
+    def add(to: Parameters, opened: Opened, residual: Tensor) -> None:
+        with WithoutReading():
+            add_auxiliary_on_gpu(to, parameters, opened, x, residual, weight=0.3, places=14, kernels=KERNELS)
+
+    assert_added_as_dense(add, gradients, parameters, x, gate, cut)
+    assert_nothing_added(add, parameters, x)
 
 
 @pytest.mark.parametrize("k", [0.5, 3.0, 50.0])

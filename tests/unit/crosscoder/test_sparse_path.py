@@ -5,11 +5,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from dense_auxiliary import auxiliary_loss
+from dense_auxiliary import assert_added_as_dense, assert_nothing_added
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from snapcoder.crosscoder.auxiliary import Opened
 from snapcoder.crosscoder.entries import candidate_scores, select
 from snapcoder.crosscoder.gradients import Activation, Step, loss_and_gradients
 from snapcoder.crosscoder.losses import Penalty
@@ -153,28 +154,13 @@ def test_the_number_of_threads_changes_no_bit(gate: str, penalty: Penalty) -> No
 @pytest.mark.parametrize("gate", ["per_snapshot", "shared"])
 def test_the_auxiliary_gradients_are_those_of_the_dense_way(gate: str, path: Callable[..., Step]) -> None:
     parameters, x = case(11, tokens=6, features=12)
-    z = encode(parameters, x)
-    residual = torch.randn(x.shape, generator=torch.Generator().manual_seed(1), dtype=x.dtype)
-    dead = torch.rand(4 if gate == "per_snapshot" else 1, 12, generator=torch.Generator().manual_seed(2)) < 0.5
-    dead[:, :4] = True  # dead everywhere, more than may speak
     options = {"activation": Activation(gate), "penalty": Penalty("none")}
-    before, expected, found = (path(parameters, x, z, 0.4, **options).gradients for _ in range(3))
-    addition = auxiliary_loss(parameters, z, residual, dead, 0.4, gate=gate, k=2, weight=0.3)
-    assert addition is not None
-    addition.add_to(expected, x)
-    add_auxiliary(
-        found, parameters, parameters.norms(), x, z, residual, dead, 0.4, gate=gate, k=2, weight=0.3
-    )  # fmt: skip
-    for name in ("encoder", "decoder", "encoder_bias"):
-        torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=1e-9, atol=1e-12, msg=name)
-        assert not torch.equal(getattr(expected, name), getattr(before, name)), name
 
+    def gradients() -> Parameters:
+        return path(parameters, x, encode(parameters, x), 0.4, **options).gradients
 
-def test_where_nothing_is_dead_the_auxiliary_gradients_are_zero() -> None:
-    parameters, x = case(12)
-    found = parameters.map(torch.Tensor.clone)
-    nothing = torch.zeros(4, parameters.n_features, dtype=torch.bool)
-    z = encode(parameters, x)
-    add_auxiliary(found, parameters, parameters.norms(), x, z, x, nothing, 0.1, gate="per_snapshot", k=3, weight=1.0)
-    for name, tensor in found.named().items():
-        assert torch.equal(tensor, getattr(parameters, name)), name
+    def add(to: Parameters, opened: Opened, residual: Tensor) -> None:
+        add_auxiliary(to, parameters, opened, x, residual, weight=0.3)
+
+    assert_added_as_dense(add, gradients, parameters, x, gate, 0.4)
+    assert_nothing_added(add, parameters, x)

@@ -24,10 +24,12 @@ from snapcoder.crosscoder.sharding import WHOLE, Shard
 class Opened:
     """What the dead say: entry (token, feature) speaks at gates where z · gate > cut.
 
-    z [token, feature]; gate [gate, feature], 0 for the living; cut [feature]. All are those of the shard.
+    z [token, feature]; norms [snapshot, feature] of the decoder; gate [gate, feature], 0 for the living; cut [feature].
+    All are those of the shard.
     """
 
     z: Tensor
+    norms: Tensor
     gate: Tensor
     cut: Tensor
 
@@ -55,6 +57,7 @@ class Opened:
         level = best.topk(min(k, best.shape[1]), dim=1).values[:, -1:]
         return cls(
             z=torch.where(buried & (scores < level), 0.0, z),
+            norms=norms,
             gate=torch.where(dead, largest, 0.0),
             cut=torch.where(buried, 0.0, torch.zeros_like(largest) + threshold),  # of the buried, z says who speaks
         )

@@ -15,28 +15,19 @@ from snapcoder.crosscoder.sparse import errors_and_code_gradients, parts_of
 def add_auxiliary(
     gradients: Parameters,
     parameters: Parameters,
-    norms: Tensor,
+    opened: Opened,
     x: Tensor,
-    z: Tensor,
     residual: Tensor,
-    dead: Tensor,
-    threshold: Tensor | float,
     *,
-    gate: str,
-    k: int,
     weight: float,
     shard: Shard = WHOLE,
 ) -> None:
     """Add the gradients of weight · mean ‖residual − auxiliary reconstruction‖² to those of a step, in place.
 
-    x, residual [token, snapshot, model] and z [token, feature] are of the same rows; residual x − x̂ is taken as given.
-    norms is `parameters.norms()`; dead [gate, feature], threshold, gate and k as in `auxiliary.Opened`. Tensors are those
-    of the shard.
+    x, residual [token, snapshot, model] and what is opened are of the same rows; residual x − x̂ is taken as given. Tensors
+    are those of the shard.
     """
-    if not shard.agree(bool(dead.any())):
-        return
     n_tokens, n_snapshots, d_model = x.shape
-    opened = Opened.to_the_dead(z, norms, dead, threshold, gate=gate, k=k, shard=shard)
     largest = shard.largest_over_snapshots(opened.gate.amax(dim=0))
     entries = select(opened.z.contiguous().numpy(), largest.numpy(), opened.cut.numpy())
     listed = entries.by_feature(parameters.n_features)

@@ -14,15 +14,10 @@ from snapcoder.crosscoder.sparse_entries import NO_PENALTY, Gating
 def add_auxiliary_on_gpu(
     gradients: Parameters,
     parameters: Parameters,
-    norms: Tensor,
+    opened: Opened,
     x: Tensor,
-    z: Tensor,
     residual: Tensor,
-    dead: Tensor,
-    threshold: Tensor | float,
     *,
-    gate: str,
-    k: int,
     weight: float,
     places: int,
     kernels: ModuleType,
@@ -30,22 +25,20 @@ def add_auxiliary_on_gpu(
 ) -> None:
     """Do what `sparse_auxiliary.add_auxiliary` does.
 
-    places: room per token for entries of features that live at other snapshots. kernels: `sparse_triton` or
-    `sparse_torch`.
+    places: room per token for entries. kernels: `sparse_triton` or `sparse_torch`.
     """
     n_tokens, n_snapshots, d_model = x.shape
-    opened = Opened.to_the_dead(z, norms, dead, threshold, gate=gate, k=k, shard=shard)
     gating = Gating(
-        norm=norms.T.contiguous(),
+        norm=opened.norms.T.contiguous(),
         gate=opened.gate.T.contiguous(),
         cut=opened.cut,
-        lift=norms.new_zeros(len(opened.gate), n_tokens),
+        lift=x.new_zeros(len(opened.gate), n_tokens),
         half_window=0.0,
         kind=NO_PENALTY,
         stretch=1.0,
         shard=shard,
     )
-    entries = kernels.select(opened.z, gating, places + k)
+    entries = kernels.select(opened.z, gating, places)
     listed, decoder = entries.by_feature(parameters.n_features), rows_of(parameters.decoder)
     bias, data = x.new_zeros(n_snapshots * d_model), shard.once_over_features(residual.reshape(n_tokens, -1))
     error, _ = kernels.reconstruct(entries, decoder, bias, data, gating)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from snapcoder.crosscoder.allocation import keep_freed_memory
+from snapcoder.crosscoder.auxiliary import Opened
 from snapcoder.crosscoder.checkpoints import Checkpoint, CheckpointStore
 from snapcoder.crosscoder.convergence import late_growth, onset_counts, onsets
 from snapcoder.crosscoder.gates import batch_threshold, device_batch_threshold, gate_norms, row_thresholds
@@ -245,16 +246,19 @@ class Trainer:
         return batch_threshold(z, gating, k=k, floor=floor, gate=gate, shard=shard)
 
     def _add_auxiliary(self, step: Step, x: Tensor, z: Tensor, norms: Tensor, cut: Tensor | float) -> None:
-        settings, k = self.settings, max(1, x.shape[2] // 2)
-        residual = step.error[: len(x)] * (-0.5 * len(step.error) * self.shard.total_snapshots(x.shape[1]))
+        settings, shard, k = self.settings, self.shard, max(1, x.shape[2] // 2)
         dead = self.tracked.idle >= settings.dead_after
-        shared: dict[str, Any] = {"gate": settings.gate, "k": k, "weight": settings.auxiliary_weight}
-        parts = step.gradients, self.parameters, norms, x, z, residual, dead, cut
+        if not self.on_gpu and not shard.agree(bool(dead.any())):  # a GPU is not asked: it would have to be waited for
+            return
+        residual = step.error[: len(x)] * (-0.5 * len(step.error) * shard.total_snapshots(x.shape[1]))
+        opened = Opened.to_the_dead(z, norms, dead, cut, gate=settings.gate, k=k, shard=shard)
+        parts = step.gradients, self.parameters, opened, x, residual
+        shared: dict[str, Any] = {"weight": settings.auxiliary_weight, "shard": shard}
         if self.on_gpu:
-            shared |= {"places": self.capacity.places, "kernels": kernels_for(self.device)}
-            add_auxiliary_on_gpu(*parts, **shared, shard=self.shard)
+            places, kernels = self.capacity.places + k, kernels_for(self.device)
+            add_auxiliary_on_gpu(*parts, **shared, places=places, kernels=kernels)
         else:
-            add_auxiliary(*parts, **shared, shard=self.shard)
+            add_auxiliary(*parts, **shared)
 
     def _apply(self, gradients: Parameters) -> None:
         settings = self.settings
